@@ -1,0 +1,1 @@
+"""A multi-tenant payments engine with a double-entry ledger."""

@@ -1,0 +1,93 @@
+"""Process 1, the API: what it holds, and every route that it serves."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from payments_ledger.auth import routes as auth_routes
+from payments_ledger.auth.passwords import hash_of_nobody
+from payments_ledger.auth.tokens import Tokens
+from payments_ledger.batching import GroupCommit
+from payments_ledger.ledger import routes as ledger_routes
+from payments_ledger.payments import routes as payments_routes
+from payments_ledger.platform import health, metrics, rabbitmq, redis
+from payments_ledger.platform.cursors import CursorSigner
+from payments_ledger.platform.http import RequestTrail
+from payments_ledger.platform.logging import configure_logging
+from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.problems import install_problem_handlers
+from payments_ledger.platform.settings import MEMORY_URL, Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It starts without its services and serves as soon as PostgreSQL is there."""
+    url = settings.database_url
+    secret = settings.jwt_secret.get_secret_value()
+    database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
+    commands = GroupCommit(database.transaction)
+
+    @asynccontextmanager
+    async def hold_resources(app: FastAPI) -> AsyncIterator[None]:
+        hash_of_nobody()
+        await database.open()
+        async with _checks(settings, database) as app.state.checks:
+            yield
+        await commands.drain()
+        await database.close()
+
+    app = FastAPI(
+        title="Payments Ledger",
+        version=version("payments-ledger"),
+        description="Payment intents and a double-entry ledger. Amounts are exact decimal texts.",
+        lifespan=hold_resources,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.commands = commands
+    app.state.cursors = CursorSigner(secret)
+    app.state.tokens = Tokens(
+        secret=secret, issuer=settings.jwt_issuer, lifetime_seconds=settings.token_expires_seconds
+    )
+
+    app.include_router(auth_routes.router)
+    app.include_router(payments_routes.router)
+    app.include_router(ledger_routes.router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+
+    install_problem_handlers(app)
+    app.add_middleware(RequestTrail)
+    return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """What a server's worker process calls."""
+    settings = Settings()
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    return create_app(settings)
+
+
+@asynccontextmanager
+async def _checks(settings: Settings, database: Database) -> AsyncIterator[health.Checks]:
+    """What readyz asks of each dependency; what runs in memory is always there."""
+
+    async def always() -> bool:
+        return True
+
+    checks: dict[str, Callable[[], Awaitable[bool]]] = {
+        health.NEEDED: database.is_up,
+        "redis": always,
+        "rabbitmq": always,
+    }
+    if not settings.rabbitmq_url.startswith(MEMORY_URL):
+        checks["rabbitmq"] = lambda: rabbitmq.is_up(settings.rabbitmq_url)
+    if settings.redis_url.startswith(MEMORY_URL):
+        yield checks
+        return
+    client = redis.connect(settings.redis_url)
+    checks["redis"] = lambda: redis.is_up(client)
+    yield checks
+    await client.aclose()

@@ -1,0 +1,52 @@
+"""The audit log: who did what to which thing, written in the transaction of the change it tells of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from uuid_utils.compat import uuid7
+
+from payments_ledger.platform.postgres import Connection
+from payments_ledger.platform.tracing import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked for something, from where, and the trace it belongs to."""
+
+    principal: str
+    address: str | None
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One line of the audit log; `action` is a verb phrase such as "payment.authorize", `target` an id."""
+
+    tenant_id: str
+    origin: Origin
+    action: str
+    target: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
+    """Appends the records."""
+    await conn.execute(
+        """
+        INSERT INTO audit_log (tenant_id, id, principal, address, action, target, correlation_id, detail)
+        SELECT *
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
+        """,
+        [
+            [record.tenant_id for record in records],
+            [uuid7() for _ in records],
+            [record.origin.principal for record in records],
+            [record.origin.address for record in records],
+            [record.action for record in records],
+            [record.target for record in records],
+            [record.origin.trace.correlation_id for record in records],
+            [json.dumps(record.detail) for record in records],
+        ],
+    )

@@ -1,0 +1,187 @@
+"""Group commit: commands that arrive at the same time share one transaction, and none can harm another.
+
+While one batch commits, the next collects. An idle server adds no wait, since a batch of one is just a small batch.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+from prometheus_client import Counter, Histogram
+
+from payments_ledger.errors import OutcomeUnknown, TooBusy, Unavailable
+from payments_ledger.platform.postgres import Connection
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = Histogram("ledger_batch_size", "Commands in a batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200))
+BATCH_WAIT_SECONDS = Histogram(
+    "ledger_batch_wait_seconds", "Time a command waited for its batch", buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.5)
+)
+BATCH_RETRIES = Counter("ledger_batch_retries_total", "Batches run again after a collision with another transaction")
+
+# Beyond about 200 commands a batch gains nothing more from sharing its commit and only holds its locks for longer.
+BATCH_SIZE_MAX = 200
+# Two batches at once: while one waits for its COMMIT, the other's statements run.
+BATCHES_AT_ONCE = 2
+QUEUE_SIZE_MAX = 2000
+# A command that could not start within this time is dropped unexecuted: its client is about to give up.
+WAIT_SECONDS_MAX = 2.5
+# The client is answered within this time, even when a batch that has started hangs.
+ANSWER_SECONDS_MAX = 4.5
+ATTEMPTS_MAX = 5
+RETRY_SECONDS_MAX = 0.05
+
+
+class Command(Protocol):
+    """What a batch needs to know of a command: whose rows it touches."""
+
+    @property
+    def tenant_id(self) -> str: ...
+
+
+type UseCase[C: Command, O] = Callable[[Connection, Sequence[C]], Awaitable[Sequence[O]]]
+"""Carries out commands within the caller's transaction; returns one outcome for each command, in their order."""
+
+
+class OpenTransaction(Protocol):
+    def __call__(self, tenants: Collection[str]) -> AbstractAsyncContextManager[Connection]: ...
+
+
+class TryAgain(Exception):
+    """Raised by a use case that lost a race: the whole batch is rolled back and run once more."""
+
+
+# Two transactions stood in each other's way: the same batch will pass when it is run again.
+_COLLISIONS = (TryAgain, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    use_case: UseCase[Any, Any]
+    command: Command
+    answer: asyncio.Future[Any]
+    since: float
+
+
+class GroupCommit:
+    """Runs use cases over whatever commands have come together, one transaction a batch."""
+
+    def __init__(self, transaction: OpenTransaction, *, queue_size_max: int = QUEUE_SIZE_MAX) -> None:
+        self._transaction = transaction
+        self._queue_size_max = queue_size_max
+        self._queue: deque[_Waiting] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit[C: Command, O](self, use_case: UseCase[C, O], command: C) -> O:
+        """Carries out `command` in some batch and returns its outcome, which is committed by then.
+
+        Raises TooBusy (nothing was done), DatabaseAway (nothing was done) or OutcomeUnknown. A caller that is
+        cancelled leaves its command in the batch.
+        """
+        if self._closed or len(self._queue) >= self._queue_size_max:
+            raise TooBusy
+        waiting = _Waiting(use_case, command, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._queue.append(waiting)
+        self._start_batches()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                outcome: O = await asyncio.shield(waiting.answer)
+        except TimeoutError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                raise TooBusy from None
+            raise OutcomeUnknown from None
+        return outcome
+
+    async def drain(self) -> None:
+        """Takes no more commands and finishes those it has."""
+        self._closed = True
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _start_batches(self) -> None:
+        if self._queue and len(self._running) < BATCHES_AT_ONCE:
+            task = asyncio.create_task(self._run_batches())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run_batches(self) -> None:
+        while self._queue:
+            # Commands of requests that the event loop is just about to handle still join this batch.
+            await asyncio.sleep(0)
+            if batch := list(self._take_batch()):
+                BATCH_SIZE.observe(len(batch))
+                await self._carry_out(batch)
+
+    def _take_batch(self) -> Iterator[_Waiting]:
+        now = time.monotonic()
+        for _ in range(min(len(self._queue), BATCH_SIZE_MAX)):
+            waiting = self._queue.popleft()
+            BATCH_WAIT_SECONDS.observe(now - waiting.since)
+            if now - waiting.since > WAIT_SECONDS_MAX:
+                _settle(waiting, TooBusy())
+            else:
+                yield waiting
+
+    async def _carry_out(self, batch: Sequence[_Waiting]) -> None:
+        """Answers every command of the batch; one that the database refuses is separated from the others."""
+        try:
+            outcomes = await self._run_with_retries(batch)
+        except Unavailable as error:
+            for waiting in batch:
+                _settle(waiting, error)
+        except Exception as error:
+            if len(batch) == 1:
+                log.exception("command failed", command=type(batch[0].command).__name__)
+                _settle(batch[0], error)
+                return
+            middle = len(batch) // 2
+            await self._carry_out(batch[:middle])
+            await self._carry_out(batch[middle:])
+        else:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                _settle(waiting, outcome)
+
+    async def _run_with_retries(self, batch: Sequence[_Waiting]) -> list[Any]:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return await self._run_once(batch)
+            except _COLLISIONS:
+                BATCH_RETRIES.inc()
+                if attempt == ATTEMPTS_MAX and len(batch) == 1:
+                    raise TooBusy from None
+                if attempt == ATTEMPTS_MAX:
+                    raise
+                await asyncio.sleep(random.uniform(0, RETRY_SECONDS_MAX) * attempt)  # noqa: S311
+        raise AssertionError("unreachable")
+
+    async def _run_once(self, batch: Sequence[_Waiting]) -> list[Any]:
+        by_use_case: dict[UseCase[Any, Any], list[_Waiting]] = {}
+        for waiting in batch:
+            by_use_case.setdefault(waiting.use_case, []).append(waiting)
+        outcomes: dict[_Waiting, Any] = {}
+        async with self._transaction({waiting.command.tenant_id for waiting in batch}) as conn:
+            for use_case, group in by_use_case.items():
+                results = await use_case(conn, [waiting.command for waiting in group])
+                outcomes.update(zip(group, results, strict=True))
+        return [outcomes[waiting] for waiting in batch]
+
+
+def _settle(waiting: _Waiting, outcome: Any) -> None:
+    if waiting.answer.done():
+        return
+    if isinstance(outcome, Exception):
+        waiting.answer.set_exception(outcome)
+        # The client may be gone; nobody need look at the failure then.
+        waiting.answer.exception()
+    else:
+        waiting.answer.set_result(outcome)

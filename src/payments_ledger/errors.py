@@ -1,0 +1,147 @@
+"""Everything that can be refused, as one small tree: a class's docstring is the message that its caller reads."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LedgerError(Exception):
+    """The request could not be carried out."""
+
+    code: ClassVar[str] = "ledger_error"
+    message: ClassVar[str] = __doc__ or ""
+
+    def __init_subclass__(cls) -> None:
+        # PaymentNotFound tells its clients the code "payment_not_found".
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        cls.message = " ".join((cls.__doc__ or "").split())
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.message)
+
+    @property
+    def detail(self) -> str:
+        return str(self)
+
+
+class Unreadable(LedgerError):
+    """The request cannot be read."""
+
+
+class Invalid(LedgerError):
+    """The request can be read, but what it asks for is not valid."""
+
+    def __init__(self, field: str, detail: str | None = None) -> None:
+        """`field` is the member of the body at fault ("amount")."""
+        super().__init__(detail)
+        self.field = field
+
+
+class Unauthenticated(LedgerError):
+    """A valid bearer token is needed."""
+
+
+class Forbidden(LedgerError):
+    """The caller may not do this."""
+
+
+class NotFound(LedgerError):
+    """There is no such thing here."""
+
+
+class Conflict(LedgerError):
+    """The present state forbids this."""
+
+
+class Unavailable(LedgerError):
+    """The service cannot answer right now. Repeat the request with the same Idempotency-Key."""
+
+    retry_after_seconds: ClassVar[int] = 1
+
+
+class InvalidParameter(Invalid):
+    """A query parameter, path parameter or header is not valid; `field` is its name."""
+
+
+class InvalidAmount(Invalid):
+    """The amount is not a positive whole number of the currency's minor units."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__("amount", detail)
+
+
+class UnknownCurrency(Invalid):
+    """The currency is not an ISO 4217 currency with minor units."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__("currency", detail)
+
+
+class MissingHeader(Unreadable):
+    """A required header is missing."""
+
+
+class RepeatedHeader(Unreadable):
+    """A header that may appear once was sent several times."""
+
+
+class InvalidHeader(Unreadable):
+    """A header's value cannot be read."""
+
+
+class InvalidCursor(Unreadable):
+    """The cursor was not issued by this service for this list."""
+
+
+class BadCredentials(Unauthenticated):
+    """E-mail, password or tenant is wrong. Name the tenantId if the e-mail belongs to several tenants."""
+
+
+class PermissionDenied(Forbidden):
+    """The caller's roles do not permit this."""
+
+
+class WrongTenant(Forbidden):
+    """The token does not belong to the tenant named in X-Tenant-Id."""
+
+
+class UnknownTenant(NotFound):
+    """There is no tenant with this id."""
+
+
+class PaymentNotFound(NotFound):
+    """There is no payment intent with this id."""
+
+
+class IllegalMove(Conflict):
+    """The payment's status does not allow this."""
+
+
+class AlreadyMoved(IllegalMove):
+    """The payment already has the status that was asked for."""
+
+
+class IdempotencyKeyReused(InvalidParameter):
+    """This Idempotency-Key was already used for a different request."""
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key")
+
+
+class TooBusy(Unavailable):
+    """Too many requests are waiting. Nothing was done; repeat the request."""
+
+
+class DatabaseAway(Unavailable):
+    """The database cannot be reached. Nothing was done; repeat the request."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The database did not say in time whether the change was made. Repeat it with the same Idempotency-Key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The outcome of a command that was refused; the other commands of its batch are not touched by it."""
+
+    error: LedgerError

@@ -1,0 +1,134 @@
+"""The HTTP routes of the ledger: entries, newest first, and balances."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel
+
+from payments_ledger.auth.caller import Caller, caller_with
+from payments_ledger.auth.policy import Permission
+from payments_ledger.ledger import queries
+from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
+from payments_ledger.ledger.period import Period
+from payments_ledger.money import format_amount
+from payments_ledger.platform.cursors import CursorSigner
+from payments_ledger.platform.parameters import Instant
+from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.problems import documented
+
+PAGE_LIMIT = 50
+PAGE_LIMIT_MAX = 200
+
+router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
+
+Reader = Annotated[Caller, Depends(caller_with(Permission.LEDGER_READ))]
+From = Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")]
+To = Annotated[Instant | None, Query(alias="to", description="Exclusive; UTC without a zone")]
+
+PROBLEMS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+class EntryLine(BaseModel):
+    """One side of a posting: each posting is shown as a DEBIT and a CREDIT of the same amount."""
+
+    side: Literal["DEBIT", "CREDIT"]
+    account: str
+    amount: str
+    currency: str
+
+
+class LedgerEntry(BaseModel):
+    id: str
+    payment_intent_id: str
+    posted_at: datetime
+    lines: list[EntryLine]
+
+
+class AccountBalance(BaseModel):
+    """`balance` is positive on the account's normal side (debit for assets and expenses)."""
+
+    account: str
+    type: AccountType
+    currency: str
+    debits_total: str
+    credits_total: str
+    balance: str
+
+
+@router.get("/entries", responses=PROBLEMS)
+async def list_entries(
+    request: Request,
+    response: Response,
+    caller: Reader,
+    start: From = None,
+    end: To = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT,
+    cursor: Annotated[str | None, Query(max_length=100, description="From the Link header of the page before")] = None,
+) -> list[LedgerEntry]:
+    """The tenant's entries, newest first; the next page is in `Link: <…>; rel="next"` (RFC 8288)."""
+    period = Period(start, end)
+    cursors: CursorSigner = request.app.state.cursors
+    purpose = f"entries {caller.tenant_id}"
+    after = queries.Position(*cursors.read(purpose, cursor)) if cursor else None
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        entries = await queries.list_entries(conn, caller.tenant_id, period, after=after, limit=limit + 1)
+    if len(entries) > limit:
+        last = entries[limit - 1]
+        parameters = {
+            **{name: request.query_params[name] for name in ("from", "to") if name in request.query_params},
+            "limit": limit,
+            "cursor": cursors.write(purpose, last.posted_at, last.entry.id),
+        }
+        response.headers["Link"] = f'<{request.url.path}?{urlencode(parameters)}>; rel="next"'
+    return [_entry(posted) for posted in entries[:limit]]
+
+
+@router.get("/balances", responses=PROBLEMS)
+async def list_balances(request: Request, caller: Reader, start: From = None, end: To = None) -> list[AccountBalance]:
+    """The sums of each account and currency that moved, over all time or from `from` to `to`."""
+    period = Period(start, end)
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        balances = await queries.list_balances(conn, caller.tenant_id, period)
+    return [_balance(balance) for balance in balances]
+
+
+def _entry(posted: PostedEntry) -> LedgerEntry:
+    return LedgerEntry(
+        id=str(posted.entry.id),
+        payment_intent_id=str(posted.entry.source_id),
+        posted_at=posted.posted_at,
+        lines=[line for posting in posted.entry.postings for line in _lines(posting)],
+    )
+
+
+def _lines(posting: Posting) -> tuple[EntryLine, EntryLine]:
+    currency = posting.money.currency
+    amount = format_amount(posting.money.amount, currency)
+    return (
+        EntryLine(side="DEBIT", account=posting.debit_account, amount=amount, currency=currency),
+        EntryLine(side="CREDIT", account=posting.credit_account, amount=amount, currency=currency),
+    )
+
+
+def _balance(balance: Balance) -> AccountBalance:
+    currency = balance.currency
+    return AccountBalance(
+        account=balance.account,
+        type=balance.type,
+        currency=currency,
+        debits_total=format_amount(balance.debits_total, currency),
+        credits_total=format_amount(balance.credits_total, currency),
+        balance=format_amount(balance.balance, currency),
+    )

@@ -1,0 +1,1 @@
+"""The transactional outbox: events are recorded with the change they tell of, and published afterwards."""

@@ -1,0 +1,1 @@
+"""Payment intents: created, authorized, settled."""

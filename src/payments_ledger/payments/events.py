@@ -1,0 +1,61 @@
+"""The events of a payment, as they go out and come in: flat JSON, snake_case, amounts as decimal strings."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+from uuid_utils.compat import uuid7
+
+from payments_ledger.money import format_amount
+from payments_ledger.outbox.outbox import Event
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.platform.tracing import Trace
+
+PAYMENT_INTENT_CREATED = "payment.intent.created"
+PAYMENT_AUTHORIZED = "payment.authorized"
+PAYMENT_SETTLED = "payment.settled"
+
+EVENT_TYPE_BY_STATUS = {
+    Status.CREATED: PAYMENT_INTENT_CREATED,
+    Status.AUTHORIZED: PAYMENT_AUTHORIZED,
+    Status.SETTLED: PAYMENT_SETTLED,
+}
+
+
+class PaymentEvent(BaseModel):
+    """The body of each payment event; the orders service reads order_id and tenant_id of payment.settled."""
+
+    payment_intent_id: UUID
+    tenant_id: str
+    status: Literal["CREATED", "AUTHORIZED", "SETTLED", "FAILED", "CANCELLED"]
+    amount: str
+    currency: str
+    customer_ref: str
+    order_id: str | None
+    correlation_id: str
+    occurred_at: datetime
+
+
+def event_of(payment: Payment, trace: Trace) -> Event:
+    """The event that tells of the payment's latest move; its sequence is the payment's version."""
+    body = PaymentEvent.model_construct(
+        payment_intent_id=payment.id,
+        tenant_id=payment.tenant_id,
+        status=payment.status.value,
+        amount=format_amount(payment.money.amount, payment.money.currency),
+        currency=payment.money.currency,
+        customer_ref=payment.customer_ref,
+        order_id=payment.order_id,
+        correlation_id=trace.correlation_id,
+        occurred_at=payment.updated_at,
+    )
+    return Event(
+        tenant_id=payment.tenant_id,
+        id=uuid7(),
+        type=EVENT_TYPE_BY_STATUS[payment.status],
+        aggregate_id=payment.id,
+        sequence=payment.version,
+        payload=body.model_dump_json(),
+        trace=trace,
+    )

@@ -1,0 +1,97 @@
+"""The SQL of payments: one function a statement, each over a whole batch."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from payments_ledger.money import Money
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.platform.postgres import Connection
+
+
+async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
+    await conn.execute(
+        """
+        INSERT INTO payment_intents
+            (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at)
+        SELECT *
+        FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::integer[], %s::text[],
+                    %s::text[], %s::timestamptz[], %s::timestamptz[])
+        """,
+        [
+            [payment.tenant_id for payment in payments],
+            [payment.id for payment in payments],
+            [payment.money.amount for payment in payments],
+            [payment.money.currency for payment in payments],
+            [payment.status.value for payment in payments],
+            [payment.version for payment in payments],
+            [payment.customer_ref for payment in payments],
+            [payment.order_id for payment in payments],
+            [payment.created_at for payment in payments],
+            [payment.updated_at for payment in payments],
+        ],
+    )
+
+
+async def lock_payments(conn: Connection, keys: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], Payment]:
+    """The payments of the given (tenant, id) pairs that exist, locked until the transaction ends, in sorted order."""
+    cursor = conn.cursor(row_factory=dict_row, binary=True)
+    await cursor.execute(
+        """
+        SELECT payment_intents.*
+        FROM payment_intents
+        JOIN unnest(%s::text[], %s::uuid[]) AS wanted (tenant_id, id) USING (tenant_id, id)
+        ORDER BY tenant_id, id
+        FOR NO KEY UPDATE OF payment_intents
+        """,
+        _columns(keys),
+    )
+    payments = [_payment(row) for row in await cursor.fetchall()]
+    return {(payment.tenant_id, payment.id): payment for payment in payments}
+
+
+async def save_moves(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Writes the new status of payments that this transaction has locked."""
+    await conn.execute(
+        """
+        UPDATE payment_intents
+        SET status = moved.status, version = moved.version, updated_at = moved.updated_at
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::integer[], %s::timestamptz[])
+             AS moved (tenant_id, id, status, version, updated_at)
+        WHERE payment_intents.tenant_id = moved.tenant_id AND payment_intents.id = moved.id
+        """,
+        [
+            [payment.tenant_id for payment in payments],
+            [payment.id for payment in payments],
+            [payment.status.value for payment in payments],
+            [payment.version for payment in payments],
+            [payment.updated_at for payment in payments],
+        ],
+    )
+
+
+async def find_payment(conn: Connection, tenant_id: str, payment_id: UUID) -> Payment | None:
+    cursor = conn.cursor(row_factory=dict_row, binary=True)
+    await cursor.execute("SELECT * FROM payment_intents WHERE tenant_id = %s AND id = %s", [tenant_id, payment_id])
+    row = await cursor.fetchone()
+    return _payment(row) if row else None
+
+
+def _columns(keys: Collection[tuple[str, UUID]]) -> list[list[Any]]:
+    return [[tenant_id for tenant_id, _ in keys], [payment_id for _, payment_id in keys]]
+
+
+def _payment(row: dict[str, Any]) -> Payment:
+    return Payment(
+        tenant_id=row["tenant_id"],
+        id=row["id"],
+        money=Money(row["amount"], row["currency"]),
+        status=Status(row["status"]),
+        version=row["version"],
+        customer_ref=row["customer_ref"],
+        order_id=row["order_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

@@ -1,0 +1,177 @@
+"""The HTTP routes of payment intents: create, read, confirm."""
+
+from datetime import datetime
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from uuid_utils.compat import uuid7
+
+from payments_ledger.auth.caller import Caller, caller_with, single_header
+from payments_ledger.auth.policy import Permission
+from payments_ledger.batching import Command, GroupCommit, UseCase
+from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
+from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
+from payments_ledger.money import format_amount, parse_money
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.queries import find_payment
+from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
+from payments_ledger.platform.exact_json import ExactJSONRoute
+from payments_ledger.platform.parameters import CanonicalUUID
+from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.problems import documented, problem_body, status_of
+
+PATH = "/v1/payment-intents"
+
+router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=ExactJSONRoute)
+
+Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
+Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
+
+TENANT_PROBLEMS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+def _number_or_text(amount: Any) -> Any:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        raise ValueError("must be a number or a decimal text such as 100.00")
+    return amount
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must not hold control characters or lone surrogates")
+    return text
+
+
+class PaymentIntentRequest(BaseModel):
+    """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    amount: Annotated[
+        Any,
+        BeforeValidator(_number_or_text),
+        WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["100.00"]}),
+    ]
+    currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
+    customer_ref: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_printable)]
+
+
+class PaymentIntent(BaseModel):
+    """`amount` is a decimal text with all the decimal places of its currency (ISO 4217)."""
+
+    id: str
+    amount: str
+    currency: str
+    status: Status
+    customer_ref: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def create_payment_intent(
+    request: Request, caller: Writer, body: PaymentIntentRequest, _key: IdempotencyKey = None
+) -> Response:
+    """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
+    money = parse_money(body.amount, body.currency)
+    command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
+    asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
+    return await _answer(request, create_once, _keyed(request, caller, command, asked_for))
+
+
+@router.post(
+    "/{payment_id}/confirm",
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def confirm_payment_intent(
+    request: Request, caller: Writer, payment_id: CanonicalUUID, _key: IdempotencyKey = None
+) -> Response:
+    """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
+    command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
+    keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
+    if keyed.scope is None:
+        raise MissingHeader("Idempotency-Key is missing.")
+    return await _answer(request, confirm_once, keyed)
+
+
+@router.get("/{payment_id}", response_model=PaymentIntent, responses=documented(*TENANT_PROBLEMS))
+async def get_payment_intent(request: Request, caller: Reader, payment_id: CanonicalUUID) -> Response:
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        payment = await find_payment(conn, caller.tenant_id, payment_id)
+    if payment is None:
+        raise PaymentNotFound
+    return Response(_body(payment), media_type="application/json")
+
+
+def _render_created(command: CreatePayment, payment: Payment) -> Answer:
+    return Answer(HTTPStatus.CREATED, _body(payment), location=f"{PATH}/{payment.id}")
+
+
+def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
+    if isinstance(outcome, Payment):
+        return Answer(HTTPStatus.OK, _body(outcome))
+    body = problem_body(
+        outcome.error,
+        instance=f"{PATH}/{command.payment_id}/confirm",
+        correlation_id=command.origin.trace.correlation_id,
+    )
+    return Answer(status_of(outcome.error), body)
+
+
+create_once = answer_once(create_payments, _render_created)
+confirm_once = answer_once(confirm_payments, _render_confirmed)
+
+
+def _keyed[C: Command](request: Request, caller: Caller, command: C, asked_for: bytes) -> Keyed[C]:
+    """The command with the request's Idempotency-Key; raises InvalidHeader or RepeatedHeader."""
+    key = single_header(request, "Idempotency-Key")
+    if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
+        raise InvalidHeader(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
+    route = f"{request.method} {request.url.path}"
+    scope = Scope(caller.tenant_id, caller.identity.subject, route, key) if key else None
+    return Keyed(command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
+
+
+async def _answer[C: Command](
+    request: Request, use_case: UseCase[Keyed[C], Answer | Rejected], keyed: Keyed[C]
+) -> Response:
+    commands: GroupCommit = request.app.state.commands
+    answer = await commands.submit(use_case, keyed)
+    if isinstance(answer, Rejected):
+        raise answer.error
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    if answer.location:
+        headers["Location"] = answer.location
+    media_type = "application/json" if answer.status < HTTPStatus.BAD_REQUEST else "application/problem+json"
+    return Response(answer.body, answer.status, headers, media_type)
+
+
+def _body(payment: Payment) -> bytes:
+    body = PaymentIntent.model_construct(
+        id=str(payment.id),
+        amount=format_amount(payment.money.amount, payment.money.currency),
+        currency=payment.money.currency,
+        status=payment.status,
+        customer_ref=payment.customer_ref,
+        created_at=payment.created_at,
+        updated_at=payment.updated_at,
+    )
+    return body.model_dump_json().encode()

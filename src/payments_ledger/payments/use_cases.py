@@ -1,0 +1,151 @@
+"""What can be done with payments. Each use case takes a batch of commands and returns an outcome for each.
+
+All have one shape: read and lock, decide by the pure rules, and past that point only write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.errors import IllegalMove, PaymentNotFound, Rejected
+from payments_ledger.ledger.entry import Entry
+from payments_ledger.ledger.postings import settlement
+from payments_ledger.ledger.use_cases import post_entries
+from payments_ledger.money import Money
+from payments_ledger.outbox.outbox import record_events
+from payments_ledger.payments import queries
+from payments_ledger.payments.events import event_of
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.platform.postgres import Connection, transaction_time
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePayment:
+    """Creates a payment intent under an id that the caller has chosen (UUIDv7)."""
+
+    tenant_id: str
+    payment_id: UUID
+    money: Money
+    customer_ref: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPayment:
+    tenant_id: str
+    payment_id: UUID
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class SettlePayment:
+    tenant_id: str
+    payment_id: UUID
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A payment as it is to be written, and who asked for it."""
+
+    payment: Payment
+    origin: Origin
+
+
+async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment]:
+    """CREATED payments, with payment.intent.created in the outbox."""
+    now = await transaction_time(conn)
+    created = [_Change(_new_payment(command, now), command.origin) for command in commands]
+    await queries.insert_payments(conn, [change.payment for change in created])
+    await _record(conn, "payment.create", created)
+    return [change.payment for change in created]
+
+
+async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment]) -> list[Payment | Rejected]:
+    """CREATED → AUTHORIZED, with payment.authorized in the outbox; Rejected: PaymentNotFound, IllegalMove."""
+    outcomes, changes = await _lock_and_move(conn, commands, Status.AUTHORIZED)
+    if changes:
+        await queries.save_moves(conn, [change.payment for change in changes])
+        await _record(conn, "payment.authorize", changes)
+    return outcomes
+
+
+async def settle_payments(conn: Connection, commands: Sequence[SettlePayment]) -> list[Payment | Rejected]:
+    """AUTHORIZED → SETTLED with its ledger entry, and payment.settled in the outbox.
+
+    Rejected: PaymentNotFound, IllegalMove, and AlreadyMoved for a repetition, which posts nothing again.
+    """
+    outcomes, changes = await _lock_and_move(conn, commands, Status.SETTLED)
+    if changes:
+        await queries.save_moves(conn, [change.payment for change in changes])
+        await post_entries(conn, [_settlement_entry(change) for change in changes])
+        await _record(conn, "payment.settle", changes)
+    return outcomes
+
+
+def _new_payment(command: CreatePayment, now: datetime) -> Payment:
+    return Payment(
+        tenant_id=command.tenant_id,
+        id=command.payment_id,
+        money=command.money,
+        status=Status.CREATED,
+        version=1,
+        customer_ref=command.customer_ref,
+        order_id=None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _settlement_entry(change: _Change) -> Entry:
+    payment = change.payment
+    return settlement(
+        tenant_id=payment.tenant_id,
+        source_id=payment.id,
+        money=payment.money,
+        correlation_id=change.origin.trace.correlation_id,
+    )
+
+
+async def _lock_and_move(
+    conn: Connection, commands: Sequence[ConfirmPayment] | Sequence[SettlePayment], to: Status
+) -> tuple[list[Payment | Rejected], list[_Change]]:
+    """An outcome for each command, and the changes to write. Several commands may name one payment."""
+    payments = await queries.lock_payments(conn, {(command.tenant_id, command.payment_id) for command in commands})
+    now = await transaction_time(conn)
+    outcomes: list[Payment | Rejected] = []
+    changes: list[_Change] = []
+    for command in commands:
+        key = (command.tenant_id, command.payment_id)
+        if key not in payments:
+            outcomes.append(Rejected(PaymentNotFound()))
+            continue
+        try:
+            payment = payments[key].move(to, now)
+        except IllegalMove as error:
+            outcomes.append(Rejected(error))
+            continue
+        payments[key] = payment
+        outcomes.append(payment)
+        changes.append(_Change(payment, command.origin))
+    return outcomes, changes
+
+
+async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
+    """Writes the event and the audit row of each change."""
+    await record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])
+    await record_audit(
+        conn,
+        [
+            AuditRecord(
+                tenant_id=change.payment.tenant_id,
+                origin=change.origin,
+                action=action,
+                target=str(change.payment.id),
+                detail={"status": change.payment.status, "amount": str(change.payment.money)},
+            )
+            for change in changes
+        ],
+    )

@@ -1,0 +1,57 @@
+"""Liveness and readiness: readyz names each dependency; only PostgreSQL is needed to serve."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+# Without it no payment can be taken; without the others payments go on.
+NEEDED = "postgresql"
+CHECK_SECONDS_MAX = 2.5
+
+type Checks = Mapping[str, Callable[[], Awaitable[bool]]]
+
+router = APIRouter(tags=["operation"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """`degraded`: payments are taken, but something that follows them up is away."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    dependencies: dict[str, Literal["ok", "away"]]
+
+
+@router.get("/healthz")
+async def get_health() -> Health:
+    """The process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "PostgreSQL is away"}})
+async def get_readiness(request: Request, response: Response) -> Readiness:
+    """Whether payments can be taken now, and what of the system is away."""
+    checks: Checks = request.app.state.checks
+    results = await asyncio.gather(*(_passes(check) for check in checks.values()))
+    up = dict(zip(checks, results, strict=True))
+    if not up[NEEDED]:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = "1"
+    return Readiness(
+        status="unavailable" if not up[NEEDED] else "ok" if all(up.values()) else "degraded",
+        dependencies={name: "ok" if is_up else "away" for name, is_up in up.items()},
+    )
+
+
+async def _passes(check: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS_MAX):
+            return await check()
+    except TimeoutError:
+        return False

@@ -1,0 +1,33 @@
+"""Parameters as they stand in a URL: identifiers in their canonical spelling, instants with or without a zone."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BeforeValidator
+
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,15}(Z|[+-][0-9]{2}:[0-9]{2})?)?", re.ASCII)
+
+
+def _check_uuid(text: str) -> str:
+    if not _CANONICAL_UUID.fullmatch(text):
+        raise ValueError("must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057")
+    return text
+
+
+def _parse_instant(text: str) -> datetime:
+    # A plus sign that was not percent-encoded arrives as a blank.
+    text = re.sub(r" ([0-9]{2}:[0-9]{2})$", r"+\1", text) if "T" in text else text
+    try:
+        if not _INSTANT.fullmatch(text):
+            raise ValueError
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)") from None
+
+
+CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
+Instant = Annotated[datetime, BeforeValidator(_parse_instant)]

@@ -1,0 +1,148 @@
+"""PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from payments_ledger.errors import DatabaseAway, OutcomeUnknown
+
+type Connection = AsyncConnection[TupleRow]
+
+# The bounds below keep a request that meets a dead or overloaded database under the five seconds that section 5 of the
+# design promises: waiting for a connection, then for one statement.
+CONNECTION_WAIT_SECONDS_MAX = 2.0
+STATEMENT_SECONDS_MAX = 4
+LOCK_WAIT_SECONDS_MAX = 3
+# A process that was stopped in the middle of a transaction must not hold its locks for long.
+IDLE_IN_TRANSACTION_SECONDS_MAX = 30
+
+SERVER_SETTINGS = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "timezone": "UTC",
+        "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
+        "lock_timeout": f"{LOCK_WAIT_SECONDS_MAX}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
+    }.items()
+)
+
+# Seconds between attempts to reach a database that is away; the pool doubles them up to its own bound.
+RECONNECT_SECONDS_MAX = 5.0
+
+
+def driver_url(url: str) -> str:
+    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def runtime_role(url: str) -> str:
+    """The role that owns nothing, under which requests and messages run; roles are named after the database."""
+    return f"{_database_name(url)}_runtime"
+
+
+def relay_role(url: str) -> str:
+    """The role that sees the outbox of every tenant, and nothing else."""
+    return f"{_database_name(url)}_relay"
+
+
+def _database_name(url: str) -> str:
+    return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
+
+
+class Database:
+    """A pool of connections whose transactions run under `role`; without a role as the owner (migrate and seed)."""
+
+    def __init__(self, url: str, *, role: str | None, pool_size_max: int) -> None:
+        self._role = role
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            driver_url(url),
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 3,
+                "options": SERVER_SETTINGS,
+                "application_name": "payments-ledger",
+                "tcp_user_timeout": 5000,
+            },
+            min_size=1,
+            max_size=pool_size_max,
+            timeout=CONNECTION_WAIT_SECONDS_MAX,
+            reconnect_timeout=RECONNECT_SECONDS_MAX,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Starts connecting in the background: the database may still be away."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=5)
+
+    @asynccontextmanager
+    async def transaction(self, tenants: Iterable[str] = ()) -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction that sees the rows of `tenants` only.
+
+        Raises DatabaseAway when nothing can have been committed, OutcomeUnknown when the connection was lost during
+        COMMIT. Role and tenants are local to the transaction, so a connection pool in between cannot mix them up.
+        """
+        try:
+            connection = await self._pool.getconn()
+        except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
+            raise DatabaseAway from error
+        commits = False
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('role', %s, true), set_config('payments_ledger.tenant_ids', %s, true)",
+                    [self._role or "none", ",".join(sorted(set(tenants)))],
+                )
+                yield connection
+                commits = True
+        except psycopg.OperationalError as error:
+            if not connection.broken and not isinstance(error, _GIVEN_UP_BY_SERVER):
+                raise
+            raise (OutcomeUnknown if commits else DatabaseAway) from error
+        finally:
+            await self._pool.putconn(connection)
+
+    async def is_up(self) -> bool:
+        """Whether a statement can be executed now."""
+        try:
+            async with self.transaction() as conn:
+                await conn.execute("SELECT 1")
+        except (DatabaseAway, OutcomeUnknown, psycopg.Error):
+            return False
+        return True
+
+    def statistics(self) -> dict[str, Any]:
+        """The pool's counters as psycopg_pool names them (pool_size, pool_available, requests_waiting …)."""
+        return dict(self._pool.get_stats())
+
+
+async def transaction_time(conn: Connection) -> datetime:
+    """When the transaction began, by the database's clock: the only one that dates payments and entries."""
+    cursor = await conn.cursor(binary=True).execute("SELECT now()")
+    row = await cursor.fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
+
+
+# The server ended the statement or the session, rather than finding fault with a row.
+_GIVEN_UP_BY_SERVER = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CrashShutdown,
+    psycopg.errors.CannotConnectNow,
+    psycopg.errors.TooManyConnections,
+    psycopg.errors.DiskFull,
+    psycopg.errors.OutOfMemory,
+)

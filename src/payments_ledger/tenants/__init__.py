@@ -1,0 +1,1 @@
+"""Tenants: whose payments, ledger and users these are."""

@@ -1,0 +1,104 @@
+"""Process 2, the worker: the relay, the consumers, and the table that says which event leads to which use case."""
+
+import asyncio
+from collections.abc import Mapping
+
+import psycopg
+import structlog
+from pydantic import ValidationError
+
+from payments_ledger.audit import Origin
+from payments_ledger.batching import GroupCommit
+from payments_ledger.errors import AlreadyMoved, Rejected, Unavailable
+from payments_ledger.idempotency import delete_expired_keys
+from payments_ledger.outbox.queries import DueEvent
+from payments_ledger.outbox.relay import Relay
+from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
+from payments_ledger.payments.use_cases import SettlePayment, settle_payments
+from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, Message, Publisher
+from payments_ledger.platform.postgres import Database, relay_role, runtime_role
+from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
+from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.platform.tracing import current_trace
+
+log = structlog.get_logger(__name__)
+
+PAYMENTS_EXCHANGE = "payments.x"
+PAYMENTS_QUEUE = Queue(
+    name="payments.events", bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED),), dead_letters="payments.dlq"
+)
+
+# Idempotency keys that ran out are cleared this often, in portions that hold no lock for long.
+CLEAR_SECONDS = 60.0
+CLEAR_AT_ONCE = 1000
+
+
+class Worker:
+    """Everything that follows a request up: publishes the outbox, settles what was authorized, clears old keys."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.database_url
+        self._settings = settings
+        self._database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
+        self._outbox = Database(url, role=relay_role(url), pool_size_max=2)
+        self._commands = GroupCommit(self._database.transaction)
+        handlers: dict[str, Handler] = {PAYMENT_AUTHORIZED: self._settle}
+        self._publisher, self._consumers = _transport(settings.rabbitmq_url, handlers)
+        self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+
+    async def run(self) -> None:
+        """Works until cancelled, then finishes what is in hand."""
+        await self._database.open()
+        await self._outbox.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for consumer in self._consumers:
+                    tasks.create_task(consumer.run())
+                tasks.create_task(self._relay.run())
+                tasks.create_task(self._clear_expired_keys())
+        finally:
+            await self._commands.drain()
+            await self._publisher.close()
+            await self._database.close()
+            await self._outbox.close()
+
+    async def _settle(self, message: Message) -> None:
+        """payment.authorized → settle_payments."""
+        event = _read_payment_event(message)
+        command = SettlePayment(event.tenant_id, event.payment_intent_id, Origin("worker", None, current_trace()))
+        outcome = await self._commands.submit(settle_payments, command)
+        # A repeated message finds its payment settled: that is what it wanted.
+        if isinstance(outcome, Rejected) and not isinstance(outcome.error, AlreadyMoved):
+            raise DeadLetter(outcome.error.detail)
+
+    def _is_needed(self, event: DueEvent) -> bool:
+        """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""
+        if event.event_type == PAYMENT_SETTLED:
+            return self._settings.orders_integration_enabled and event.order_id is not None
+        return event.event_type == PAYMENT_AUTHORIZED
+
+    async def _clear_expired_keys(self) -> None:
+        while True:
+            try:
+                async with self._outbox.transaction() as conn:
+                    deleted = await delete_expired_keys(conn, CLEAR_AT_ONCE)
+            except (Unavailable, psycopg.Error) as error:
+                log.warning("clearing waits", reason=f"{type(error).__name__}: {error}")
+                deleted = 0
+            await asyncio.sleep(0 if deleted == CLEAR_AT_ONCE else CLEAR_SECONDS)
+
+
+def _transport(url: str, handlers: Mapping[str, Handler]) -> tuple[Publisher, list[RabbitConsumer]]:
+    """The URL's scheme decides who carries the messages; in memory the publisher calls the handlers itself."""
+    if url.startswith(MEMORY_URL):
+        return MemoryBus(handlers), []
+    publisher = RabbitPublisher(url, PAYMENTS_EXCHANGE, [PAYMENTS_QUEUE])
+    return publisher, [RabbitConsumer(url, PAYMENTS_QUEUE, handlers)]
+
+
+def _read_payment_event(message: Message) -> PaymentEvent:
+    try:
+        return PaymentEvent.model_validate_json(message.body)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise DeadLetter(f"not a payment event: {faults}") from None
