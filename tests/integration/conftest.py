@@ -1,0 +1,109 @@
+"""A migrated database, and for each test a tenant of its own, so that tests need not clean up and never meet."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from tests.services import PostgresServer
+
+from payments_ledger.api import create_app
+from payments_ledger.auth.policy import ROLE_PERMISSIONS
+from payments_ledger.auth.tokens import Identity, Tokens
+from payments_ledger.batching import GroupCommit
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.migrate import migrate
+from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.seed import add_tenant
+
+SECRET = "a secret of more than thirty-two bytes"
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: PostgresServer) -> str:
+    url = postgres.create_database("integration")
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """As the processes use it: under the runtime role."""
+    async with opened(Database(database_url, role=runtime_role(database_url), pool_size_max=8)) as database:
+        yield database
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[Database]:
+    """As the schema's owner, who is held by row-level security too."""
+    async with opened(Database(database_url, role=None, pool_size_max=4)) as database:
+        yield database
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[Database]:
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def new_tenant(owner: Database) -> Callable[[], Awaitable[str]]:
+    async def make() -> str:
+        tenant_id = f"tenant-{uuid4()}"
+        async with owner.transaction([tenant_id]) as conn:
+            await add_tenant(conn, tenant_id, "A tenant of one test")
+            await insert_accounts(conn, tenant_id, DEFAULT_ACCOUNTS)
+        return tenant_id
+
+    return make
+
+
+@pytest.fixture
+async def tenant(new_tenant: Callable[[], Awaitable[str]]) -> str:
+    return await new_tenant()
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings(
+        _env_file=None,
+        database_url=database_url,
+        redis_url=MEMORY_URL,
+        rabbitmq_url=MEMORY_URL,
+        jwt_secret=SecretStr(SECRET),
+    )
+
+
+@dataclass(frozen=True)
+class Api:
+    """The application in this process, and clients who call it."""
+
+    client: httpx.AsyncClient
+    tokens: Tokens
+    commands: GroupCommit
+
+    def headers(self, tenant_id: str, *, role: str = "ops", home: str | None = None) -> dict[str, str]:
+        """Of a fresh user of the tenant (or of `home`) with the role, acting for the tenant."""
+        identity = Identity(
+            str(uuid4()), home or tenant_id, (role,), frozenset(ROLE_PERMISSIONS[role]), "pro", "region-a"
+        )
+        return {"Authorization": f"Bearer {self.tokens.issue(identity)}", "X-Tenant-Id": tenant_id}
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield Api(client, app.state.tokens, app.state.commands)

@@ -1,0 +1,162 @@
+"""Who gets in: tokens, tenants, permissions, and what the operation routes tell."""
+
+import json
+
+import httpx
+import pytest
+
+from payments_ledger.auth.tokens import Identity
+from payments_ledger.seed import seed
+from tests.integration.conftest import Api
+from tests.integration.test_payments_http import BODY, PATH, assert_problem
+
+pytestmark = pytest.mark.anyio
+
+TENANT_ROUTES = (
+    ("POST", PATH),
+    ("GET", f"{PATH}/01890a5d-ac96-774b-bcce-b302099a8057"),
+    ("POST", f"{PATH}/01890a5d-ac96-774b-bcce-b302099a8057/confirm"),
+    ("GET", "/v1/ledger/entries"),
+    ("GET", "/v1/ledger/balances"),
+)
+
+
+async def call(api: Api, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+    headers = {"Idempotency-Key": "k"} | headers
+    return await api.client.request(method, path, headers=headers, json=BODY if path == PATH else None)
+
+
+@pytest.fixture
+async def seeded(database_url: str) -> None:
+    await seed(database_url)
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize(
+    ("credentials", "tenant_id", "roles"),
+    [
+        ({"email": "admin@local", "password": "admin123"}, "*", ["admin"]),
+        ({"email": "admin@local", "password": "admin123", "tenantId": "*"}, "*", ["admin"]),
+        ({"email": "ops@demo", "password": "ops123", "tenantId": "tenant_demo"}, "tenant_demo", ["ops"]),
+        ({"email": "OPS@Demo", "password": "ops123"}, "tenant_demo", ["ops"]),
+        ({"email": "sales@demo", "password": "sales123", "tenantId": "tenant_demo"}, "tenant_demo", ["sales"]),
+    ],
+)
+async def test_the_demo_users_get_tokens_that_say_who_they_are(
+    api: Api, credentials: dict[str, str], tenant_id: str, roles: list[str]
+) -> None:
+    response = await api.client.post("/v1/auth/token", json=credentials)
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    token = response.json()
+    assert (token["token_type"], token["expires_in"]) == ("Bearer", 3600)
+    me = await api.client.get("/v1/me", headers={"Authorization": f"Bearer {token['access_token']}"})
+    assert me.status_code == 200
+    assert set(me.json()) == {"sub", "tid", "roles", "perms", "plan", "region"}
+    assert (me.json()["tid"], me.json()["roles"], me.json()["plan"]) == (tenant_id, roles, "pro")
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"email": "ops@demo", "password": "wrong", "tenantId": "tenant_demo"},
+        {"email": "nobody@demo", "password": "ops123", "tenantId": "tenant_demo"},
+        {"email": "nobody@demo", "password": "ops123"},
+        {"email": "ops@demo", "password": "ops123", "tenantId": "another"},
+        {"email": "ops@demo", "password": "ops123", "tenantId": "*"},
+        {"email": "' OR 1=1 --", "password": "x"},
+    ],
+)
+async def test_wrong_credentials_are_all_refused_alike(api: Api, credentials: dict[str, str]) -> None:
+    response = await api.client.post("/v1/auth/token", json=credentials)
+    assert_problem(response, 401, "bad_credentials")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"email": "ops@demo"},
+        {"email": "a\x00b", "password": "x"},
+        {"email": "ops@demo", "password": 1},
+        {"email": "ops@demo", "password": "\ud800"},
+        {"email": "ops@demo", "password": "x", "tenantId": "a,b"},
+        {"email": "ops@demo", "password": "x" * 2000},
+    ],
+)
+async def test_bad_credential_bodies_are_refused(api: Api, body: dict[str, object]) -> None:
+    response = await api.client.post(
+        "/v1/auth/token", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+    assert_problem(response, 422)
+
+
+@pytest.mark.parametrize(("method", "path"), TENANT_ROUTES)
+async def test_every_tenant_route_needs_a_token_a_tenant_and_the_right_one(
+    api: Api, tenant: str, method: str, path: str
+) -> None:
+    good = api.headers(tenant)
+    assert_problem(await call(api, method, path, {"X-Tenant-Id": tenant}), 401, "unauthenticated")
+    assert_problem(await call(api, method, path, good | {"Authorization": "Basic eDp5"}), 401, "unauthenticated")
+    assert_problem(await call(api, method, path, good | {"Authorization": "Bearer x"}), 401, "unauthenticated")
+    assert_problem(await call(api, method, path, {"Authorization": good["Authorization"]}), 400, "missing_header")
+    assert_problem(await call(api, method, path, good | {"X-Tenant-Id": "another"}), 403, "wrong_tenant")
+    assert_problem(await call(api, method, path, good | {"X-Tenant-Id": "*"}), 403, "wrong_tenant")
+
+
+@pytest.mark.parametrize(("method", "path"), TENANT_ROUTES)
+async def test_the_global_administrator_reaches_any_existing_tenant_and_no_other(
+    api: Api, tenant: str, method: str, path: str
+) -> None:
+    admitted = await call(api, method, path, api.headers(tenant, role="admin", home="*"))
+    assert admitted.status_code in (200, 201) or admitted.json()["code"] == "payment_not_found"
+    for unknown in ("nowhere", "a,b", f"{tenant},{tenant}"):
+        assert_problem(
+            await call(api, method, path, api.headers(unknown, role="admin", home="*")), 404, "unknown_tenant"
+        )
+    assert_problem(await call(api, method, path, api.headers("*", role="admin", home="*")), 403, "wrong_tenant")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "admitted"),
+    [(method, path, path != PATH and method == "GET" and "ledger" not in path) for method, path in TENANT_ROUTES],
+)
+async def test_sales_may_read_payments_and_nothing_else(
+    api: Api, tenant: str, method: str, path: str, admitted: bool
+) -> None:
+    response = await call(api, method, path, api.headers(tenant, role="sales"))
+    assert_problem(response, 404, "payment_not_found") if admitted else assert_problem(
+        response, 403, "permission_denied"
+    )
+
+
+async def test_a_token_of_an_unknown_tenant_writes_nothing(api: Api) -> None:
+    """The tenant was removed while its token lived: the foreign key refuses, and the answer is no 2xx."""
+    identity = Identity("s", "gone", ("ops",), frozenset({"payments:write"}), "pro", "region-a")
+    headers = {"Authorization": f"Bearer {api.tokens.issue(identity)}", "X-Tenant-Id": "gone"}
+    assert (await api.client.post(PATH, json=BODY, headers=headers)).status_code >= 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", PATH, 405), ("PUT", "/v1/me", 405)]
+)
+async def test_paths_and_methods_that_do_not_exist_are_problems_too(
+    api: Api, method: str, path: str, status: int
+) -> None:
+    assert_problem(await api.client.request(method, path), status)
+
+
+async def test_health_readiness_metrics_and_documentation_are_open(api: Api, tenant: str) -> None:
+    await call(api, "POST", PATH, api.headers(tenant))
+    assert (await api.client.get("/healthz")).json() == {"status": "ok"}
+    ready = (await api.client.get("/readyz")).json()
+    assert ready == {"status": "ok", "dependencies": {"postgresql": "ok", "redis": "ok", "rabbitmq": "ok"}}
+    await api.client.get("/scanner/1")
+    metrics = (await api.client.get("/metrics")).text
+    assert 'ledger_http_requests_total{method="POST",route="/v1/payment-intents",status="201"}' in metrics
+    assert "scanner" not in metrics
+    assert (await api.client.get("/docs")).status_code == 200
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    assert set(paths) >= {"/v1/auth/token", "/v1/me", PATH, "/v1/ledger/entries", "/v1/ledger/balances", "/readyz"}

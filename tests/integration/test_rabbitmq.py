@@ -1,0 +1,183 @@
+"""The real broker: a message is published when it is in a queue, and acknowledged when its handler is done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from tests.services import RabbitmqServer
+
+from payments_ledger.platform import rabbitmq
+from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Message
+from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def queue() -> Queue:
+    name = uuid4().hex
+    return Queue(f"q.{name}", ((f"x.{name}", "it.happened"),), f"dead.{name}")
+
+
+def message(number: int = 0, type_: str = "it.happened") -> Message:
+    return Message(str(number), type_, b'{"number": %d}' % number, {"X-Correlation-Id": "c", "X-Tenant-Id": "t"})
+
+
+@pytest.fixture
+async def publisher(rabbitmq_server: RabbitmqServer, queue: Queue) -> AsyncIterator[RabbitPublisher]:
+    publisher = RabbitPublisher(rabbitmq_server.url, queue.bindings[0][0], [queue])
+    yield publisher
+    await publisher.close()
+
+
+@asynccontextmanager
+async def consuming(url: str, queue: Queue, handler: Handler) -> AsyncIterator[None]:
+    task = asyncio.create_task(RabbitConsumer(url, queue, {"it.happened": handler}).run())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def take_all(url: str, queue_name: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        declared = await channel.get_queue(queue_name, ensure=False)
+        taken = []
+        while incoming := await declared.get(no_ack=True, fail=False):
+            taken.append(incoming)
+        return taken
+
+
+async def test_a_published_message_is_durable_and_says_what_it_is(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    assert await publisher.publish([message(7)]) == [Delivery(Fate.ROUTED)]
+    [incoming] = await take_all(rabbitmq_server.url, queue.name)
+    assert (incoming.message_id, incoming.type, incoming.routing_key) == ("7", "it.happened", "it.happened")
+    assert (incoming.delivery_mode, incoming.content_type) == (2, "application/json")
+    assert incoming.timestamp is not None
+    assert incoming.headers.items() >= {"X-Correlation-Id": "c", "X-Tenant-Id": "t"}.items()
+    assert incoming.body == b'{"number": 7}'
+
+
+async def test_a_batch_arrives_in_its_order(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    await publisher.publish([message(number) for number in range(300)])
+    assert [incoming.message_id for incoming in await take_all(rabbitmq_server.url, queue.name)] == [
+        str(number) for number in range(300)
+    ]
+
+
+async def test_a_message_that_reaches_no_queue_is_told_apart_from_those_that_do(publisher: RabbitPublisher) -> None:
+    deliveries = await publisher.publish([message(1), message(2, "nobody.listens"), message(3)])
+    assert [delivery.fate for delivery in deliveries] == [Fate.ROUTED, Fate.UNROUTED, Fate.ROUTED]
+
+
+async def test_a_message_is_acknowledged_only_after_its_handler_is_done(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def never_ends(_: Message) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def ends(_: Message) -> None:
+        done.set()
+
+    await publisher.publish([message()])
+    consumer = asyncio.create_task(RabbitConsumer(rabbitmq_server.url, queue, {"it.happened": never_ends}).run())
+    await asyncio.wait_for(begun.wait(), 10)
+    # As a crash would: the connection goes while the handler runs.
+    rabbitmq.DRAIN_SECONDS_MAX = 0.01
+    consumer.cancel()
+    with suppress(asyncio.CancelledError):
+        await consumer
+    rabbitmq.DRAIN_SECONDS_MAX = 10.0
+    async with consuming(rabbitmq_server.url, queue, ends):
+        await asyncio.wait_for(done.wait(), 10)
+    assert await take_all(rabbitmq_server.url, queue.name) == []
+
+
+async def test_stopping_finishes_the_messages_in_hand(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    begun = asyncio.Event()
+
+    async def takes_a_while(_: Message) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+
+    await publisher.publish([message()])
+    async with consuming(rabbitmq_server.url, queue, takes_a_while):
+        await asyncio.wait_for(begun.wait(), 10)
+    assert await take_all(rabbitmq_server.url, queue.name) == []
+
+
+async def test_a_message_that_cannot_succeed_is_dead_lettered_with_its_reason_and_the_next_is_handled(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        if message.id == "1":
+            raise DeadLetter("not today")
+        handled.append(message.id)
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1), message(2)])
+        await eventually(lambda: handled == ["2"])
+        await asyncio.sleep(0.2)
+    [dead] = await take_all(rabbitmq_server.url, queue.dead_letters)
+    assert dead.headers["x-reason"] == "not today"
+    assert dead.headers["x-original-routing-key"] == "it.happened"
+    assert (dead.message_id, dead.body) == ("1", b'{"number": 1}')
+    assert await take_all(rabbitmq_server.url, queue.name) == []
+
+
+async def test_a_message_of_an_unknown_type_is_dead_lettered(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    async def handle(_: Message) -> None:
+        raise AssertionError
+
+    await publisher.publish([message()])
+    async with await aio_pika.connect(rabbitmq_server.url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(aio_pika.Message(b"\xff"), queue.name)
+    async with consuming(rabbitmq_server.url, Queue(queue.name, (), queue.dead_letters), handle):
+        await asyncio.sleep(0.5)
+    reasons = {dead.headers["x-reason"] for dead in await take_all(rabbitmq_server.url, queue.dead_letters)}
+    assert f"nothing here handles {queue.name}" in reasons
+
+
+async def test_publisher_and_consumer_come_back_by_themselves(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.id)
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1)])
+        await eventually(lambda: handled == ["1"])
+        await asyncio.to_thread(rabbitmq_server.stop)
+        assert not await rabbitmq.is_up(rabbitmq_server.url)
+        with pytest.raises(BrokerAway):
+            await publisher.publish([message(2)])
+        await asyncio.to_thread(rabbitmq_server.start)
+        assert await rabbitmq.is_up(rabbitmq_server.url)
+        await publisher.publish([message(3)])
+        await eventually(lambda: "3" in handled)

@@ -1,0 +1,217 @@
+"""Group commit: commands share transactions, and none can harm another."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, cast
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from payments_ledger import batching
+from payments_ledger.batching import GroupCommit, TryAgain
+from payments_ledger.errors import DatabaseAway, OutcomeUnknown, TooBusy
+from payments_ledger.platform.postgres import Connection
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class Add:
+    number: int
+    tenant_id: str = "t"
+
+
+class FakeDatabase:
+    """Keeps what was committed, and forgets what was rolled back."""
+
+    def __init__(self) -> None:
+        self.committed: list[list[int]] = []
+        self.tenants: list[set[str]] = []
+        self.writes: list[int] = []
+        self.begins = 0
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
+
+    @asynccontextmanager
+    async def transaction(self, tenants: Collection[str]) -> AsyncIterator[Connection]:
+        self.begins += 1
+        self.tenants.append(set(tenants))
+        writes: list[int] = []
+        yield cast("Connection", writes)
+        await self.may_commit.wait()
+        if writes:
+            self.committed.append(writes)
+
+
+async def add(conn: Connection, commands: Sequence[Add]) -> list[int]:
+    """Refuses negative numbers the way a database does: by failing the whole statement."""
+    for command in commands:
+        if command.number < 0:
+            raise psycopg.errors.CheckViolation("negative")
+    cast("Any", conn).extend(command.number for command in commands)
+    return [command.number * 10 for command in commands]
+
+
+async def subtract(conn: Connection, commands: Sequence[Add]) -> list[int]:
+    return [-command.number for command in commands]
+
+
+async def test_concurrent_commands_share_a_transaction_and_each_gets_its_own_outcome() -> None:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction)
+    outcomes = await asyncio.gather(
+        *(commands.submit(add, Add(number, f"t{number % 2}")) for number in range(10)),
+        *(commands.submit(subtract, Add(number)) for number in range(10)),
+    )
+    assert outcomes == [*(number * 10 for number in range(10)), *(-number for number in range(10))]
+    assert database.committed == [list(range(10))]
+    assert database.tenants == [{"t", "t0", "t1"}]
+
+
+async def test_while_a_batch_commits_the_next_one_collects() -> None:
+    database = FakeDatabase()
+    database.may_commit.clear()
+    commands = GroupCommit(database.transaction)
+    waiting = []
+    for number in range(20):
+        waiting.append(asyncio.create_task(commands.submit(add, Add(number))))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    database.may_commit.set()
+    await asyncio.gather(*waiting)
+    assert [len(batch) for batch in database.committed] == [1, 1, 18]
+
+
+async def test_a_batch_is_bounded() -> None:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction)
+    await asyncio.gather(*(commands.submit(add, Add(number)) for number in range(batching.BATCH_SIZE_MAX * 2 + 1)))
+    assert sorted(len(batch) for batch in database.committed) == [1, batching.BATCH_SIZE_MAX, batching.BATCH_SIZE_MAX]
+
+
+@given(st.lists(st.integers(min_value=-3, max_value=100), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_a_command_that_the_database_refuses_harms_only_itself(numbers: list[int]) -> None:
+    database, outcomes = asyncio.run(_add_all(numbers))
+    for number, outcome in zip(numbers, outcomes, strict=True):
+        assert isinstance(outcome, psycopg.errors.CheckViolation) if number < 0 else outcome == number * 10
+    assert sorted(chain.from_iterable(database.committed)) == sorted(number for number in numbers if number >= 0)
+
+
+async def _add_all(numbers: list[int]) -> tuple[FakeDatabase, list[Any]]:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction)
+    submitted = (commands.submit(add, Add(number)) for number in numbers)
+    return database, await asyncio.gather(*submitted, return_exceptions=True)
+
+
+@pytest.mark.parametrize("collision", [TryAgain, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected])
+async def test_a_collision_runs_the_whole_batch_again(collision: type[Exception]) -> None:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction)
+    collisions = iter([collision, collision])
+
+    async def collide(conn: Connection, batch: Sequence[Add]) -> list[int]:
+        for error in collisions:
+            raise error
+        return await add(conn, batch)
+
+    assert await asyncio.gather(*(commands.submit(collide, Add(number)) for number in (1, 2))) == [10, 20]
+    assert database.begins == 3
+    assert database.committed == [[1, 2]]
+
+
+async def test_a_command_that_always_collides_is_given_up() -> None:
+    database = FakeDatabase()
+
+    async def collide(conn: Connection, batch: Sequence[Add]) -> list[int]:
+        raise TryAgain
+
+    with pytest.raises(TooBusy):
+        await GroupCommit(database.transaction).submit(collide, Add(1))
+    assert database.begins == batching.ATTEMPTS_MAX
+
+
+async def test_a_database_that_is_away_is_told_to_every_command_and_not_asked_again() -> None:
+    begins = 0
+
+    @asynccontextmanager
+    async def away(tenants: Collection[str]) -> AsyncIterator[Connection]:
+        nonlocal begins
+        begins += 1
+        raise DatabaseAway
+        yield
+
+    commands = GroupCommit(away)
+    outcomes = await asyncio.gather(*(commands.submit(add, Add(n)) for n in range(5)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DatabaseAway] * 5
+    assert begins == 1
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    database = FakeDatabase()
+    database.may_commit.clear()
+    commands = GroupCommit(database.transaction, queue_size_max=3)
+    waiting = [asyncio.create_task(commands.submit(add, Add(number))) for number in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooBusy):
+        await commands.submit(add, Add(3))
+    database.may_commit.set()
+    assert await asyncio.gather(*waiting) == [0, 10, 20]
+
+
+async def test_a_command_that_waited_too_long_is_dropped_unexecuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "WAIT_SECONDS_MAX", -1.0)
+    database = FakeDatabase()
+    with pytest.raises(TooBusy):
+        await GroupCommit(database.transaction).submit(add, Add(1))
+    assert database.begins == 0
+
+
+async def test_a_batch_that_hangs_is_answered_with_an_unknown_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
+    database = FakeDatabase()
+    database.may_commit.clear()
+    commands = GroupCommit(database.transaction)
+    with pytest.raises(OutcomeUnknown):
+        await commands.submit(add, Add(1))
+    database.may_commit.set()
+    await commands.drain()
+    assert database.committed == [[1]]
+
+
+async def test_a_command_that_never_began_is_answered_with_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(batching, "BATCHES_AT_ONCE", 0)
+    with pytest.raises(TooBusy):
+        await GroupCommit(FakeDatabase().transaction).submit(add, Add(1))
+
+
+async def test_a_client_that_hangs_up_does_not_cancel_its_batch() -> None:
+    database = FakeDatabase()
+    database.may_commit.clear()
+    commands = GroupCommit(database.transaction)
+    patient, hasty = (asyncio.create_task(commands.submit(add, Add(number))) for number in (1, 2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    hasty.cancel()
+    database.may_commit.set()
+    assert await patient == 10
+    await commands.drain()
+    assert database.committed == [[1, 2]]
+
+
+async def test_draining_finishes_what_is_queued_and_takes_no_more() -> None:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction)
+    waiting = [asyncio.create_task(commands.submit(add, Add(number))) for number in range(5)]
+    await asyncio.sleep(0)
+    await commands.drain()
+    with pytest.raises(TooBusy):
+        await commands.submit(add, Add(9))
+    assert await asyncio.gather(*waiting) == [0, 10, 20, 30, 40]

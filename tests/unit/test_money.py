@@ -1,0 +1,100 @@
+"""Money is exact: what cannot be a whole number of minor units is refused, never rounded."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from payments_ledger.errors import InvalidAmount, UnknownCurrency
+from payments_ledger.money import AMOUNT_MAX, EXPONENTS, Money, format_amount, parse_money
+
+currencies = st.sampled_from(sorted(EXPONENTS))
+minor_units = st.integers(min_value=1, max_value=AMOUNT_MAX)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "minor"),
+    [
+        ("100.00", "BRL", 10_000),
+        ("100", "BRL", 10_000),
+        (100, "BRL", 10_000),
+        (Decimal("100.5"), "BRL", 10_050),
+        (Decimal("1E+2"), "BRL", 10_000),
+        ("0.01", "BRL", 1),
+        (Decimal("9007199254740993.01"), "BRL", 900_719_925_474_099_301),
+        ("9007199254740993.01", "BRL", 900_719_925_474_099_301),
+        ("92233720368547758.07", "BRL", AMOUNT_MAX),
+        (100, "JPY", 100),
+        ("1.234", "KWD", 1234),
+        ("007.50", "BRL", 750),
+    ],
+)
+def test_an_amount_becomes_whole_minor_units(amount: str | int | Decimal, currency: str, minor: int) -> None:
+    assert parse_money(amount, currency) == Money(minor, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency"),
+    [
+        ("0", "BRL"),
+        ("0.00", "BRL"),
+        (0, "BRL"),
+        (-1, "BRL"),
+        (Decimal("-0.01"), "BRL"),
+        ("-1.00", "BRL"),
+        ("+1.00", "BRL"),
+        (Decimal("NaN"), "BRL"),
+        (Decimal("Infinity"), "BRL"),
+        (Decimal("1E+400"), "BRL"),
+        (Decimal("1E-400"), "BRL"),
+        (10**30, "BRL"),
+        (Decimal(10**30), "BRL"),
+        ("0.001", "BRL"),
+        ("1.000", "BRL"),
+        (Decimal("10.5"), "JPY"),
+        ("100.00", "JPY"),
+        ("1.2345", "KWD"),
+        ("92233720368547758.08", "BRL"),
+        ("9223372036854775808", "JPY"),
+        (" 100 ", "BRL"),
+        ("1e5", "BRL"),
+        ("1_000", "BRL"),
+        ("1,00", "BRL"),
+        ("1.", "BRL"),
+        (".5", "BRL"),
+        ("٣", "BRL"),
+        ("", "BRL"),
+        ("NaN", "BRL"),
+        ("1" * 5000, "BRL"),
+    ],
+)
+def test_an_amount_that_is_not_exact_is_refused(amount: str | int | Decimal, currency: str) -> None:
+    with pytest.raises(InvalidAmount) as refusal:
+        parse_money(amount, currency)
+    assert refusal.value.field == "amount"
+
+
+@pytest.mark.parametrize("currency", ["", "brl", "BR", "BRLX", "XYZ", "XAU", "XXX", "🪙🪙🪙"])
+def test_what_is_no_currency_with_minor_units_is_refused(currency: str) -> None:
+    with pytest.raises(UnknownCurrency):
+        parse_money("1", currency)
+
+
+@given(minor_units, currencies)
+def test_formatting_and_parsing_are_inverse(minor: int, currency: str) -> None:
+    assert parse_money(format_amount(minor, currency), currency) == Money(minor, currency)
+
+
+@given(minor_units, currencies)
+def test_a_number_and_its_text_are_the_same_money(minor: int, currency: str) -> None:
+    text = format_amount(minor, currency)
+    assert parse_money(Decimal(text), currency) == parse_money(text, currency)
+
+
+@given(st.integers(min_value=-(10**30), max_value=10**30), currencies)
+def test_a_formatted_amount_has_all_the_places_of_its_currency(minor: int, currency: str) -> None:
+    text = format_amount(minor, currency)
+    places = len(text.partition(".")[2])
+    assert places == EXPONENTS[currency]
+    assert Decimal(text).scaleb(places) == minor or abs(minor) > 10**28
