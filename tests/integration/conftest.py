@@ -8,7 +8,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.services import PostgresServer
 
 from payments_ledger.api import create_app
 from payments_ledger.auth.policy import ROLE_PERMISSIONS
@@ -20,6 +19,7 @@ from payments_ledger.migrate import migrate
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.seed import add_tenant
+from tests.services import PostgresServer
 
 SECRET = "a secret of more than thirty-two bytes"
 

@@ -105,13 +105,15 @@ async def test_two_opposing_streams_settle_each_payment_once(database: Database,
     ids = [payment.id for payment in payments]
 
     async def stream(order: list[int]) -> int:
-        moved = 0
-        for use_case, command in ((confirm_payments, ConfirmPayment), (settle_payments, SettlePayment)):
-            for start in range(0, len(order), 8):
-                async with database.transaction([tenant]) as conn:
-                    batch = [command(tenant, ids[n], ORIGIN) for n in order[start : start + 8]]
-                    moved += sum(isinstance(outcome, Payment) for outcome in await use_case(conn, batch))
-        return moved
+        outcomes: list[Payment | Rejected] = []
+        batches = [[ids[n] for n in order[start : start + 8]] for start in range(0, len(order), 8)]
+        for batch in batches:
+            async with database.transaction([tenant]) as conn:
+                outcomes += await confirm_payments(conn, [ConfirmPayment(tenant, id_, ORIGIN) for id_ in batch])
+        for batch in batches:
+            async with database.transaction([tenant]) as conn:
+                outcomes += await settle_payments(conn, [SettlePayment(tenant, id_, ORIGIN) for id_ in batch])
+        return sum(isinstance(outcome, Payment) for outcome in outcomes)
 
     forwards, backwards = list(range(40)), list(reversed(range(40)))
     moved = await asyncio.gather(stream(forwards), stream(backwards), stream(forwards), stream(backwards))

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
-from tests.services import RabbitmqServer
 
 from payments_ledger.platform import rabbitmq
 from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Message
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
+from tests.services import RabbitmqServer
 
 pytestmark = pytest.mark.anyio
 
@@ -152,14 +152,30 @@ async def test_a_message_of_an_unknown_type_is_dead_lettered(
     async def handle(_: Message) -> None:
         raise AssertionError
 
-    await publisher.publish([message()])
+    await publisher.publish([])
     async with await aio_pika.connect(rabbitmq_server.url) as connection:
         channel = await connection.channel()
         await channel.default_exchange.publish(aio_pika.Message(b"\xff"), queue.name)
-    async with consuming(rabbitmq_server.url, Queue(queue.name, (), queue.dead_letters), handle):
+    async with consuming(rabbitmq_server.url, queue, handle):
         await asyncio.sleep(0.5)
-    reasons = {dead.headers["x-reason"] for dead in await take_all(rabbitmq_server.url, queue.dead_letters)}
-    assert f"nothing here handles {queue.name}" in reasons
+    [dead] = await take_all(rabbitmq_server.url, queue.dead_letters)
+    assert dead.headers["x-reason"] == f"nothing here handles {queue.name}"
+
+
+async def test_a_message_that_was_moved_by_the_queues_name_is_handled_by_its_type(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.type)
+
+    await publisher.publish([])
+    async with await aio_pika.connect(rabbitmq_server.url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(aio_pika.Message(b"{}", type="it.happened"), queue.name)
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await eventually(lambda: handled == ["it.happened"])
 
 
 async def test_publisher_and_consumer_come_back_by_themselves(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from uuid import UUID
 
 import pytest
-from tests.services import PostgresServer
 
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
@@ -17,6 +16,7 @@ from payments_ledger.platform.messaging import BrokerAway, Delivery, Fate, Messa
 from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.seed import add_tenant
 from tests.integration.books import create_a_payment, settle_a_payment
+from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 

@@ -6,12 +6,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from tests.services import PostgresServer
 
 from payments_ledger.migrate import migrate
 from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
 from payments_ledger.seed import seed
 from tests.integration.books import settle_a_payment
+from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 

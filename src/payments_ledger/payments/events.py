@@ -15,11 +15,15 @@ from payments_ledger.platform.tracing import Trace
 PAYMENT_INTENT_CREATED = "payment.intent.created"
 PAYMENT_AUTHORIZED = "payment.authorized"
 PAYMENT_SETTLED = "payment.settled"
+PAYMENT_FAILED = "payment.failed"
+PAYMENT_CANCELLED = "payment.cancelled"
 
 EVENT_TYPE_BY_STATUS = {
     Status.CREATED: PAYMENT_INTENT_CREATED,
     Status.AUTHORIZED: PAYMENT_AUTHORIZED,
     Status.SETTLED: PAYMENT_SETTLED,
+    Status.FAILED: PAYMENT_FAILED,
+    Status.CANCELLED: PAYMENT_CANCELLED,
 }
 
 

@@ -13,7 +13,10 @@ _INTEGER_DIGITS_MAX = 40
 
 
 def parse_exact_json(body: bytes) -> Any:
-    """The value of a JSON text; raises json.JSONDecodeError, also for NaN, duplicate names and bottomless nesting."""
+    """The value of a JSON text; raises json.JSONDecodeError, also for duplicate names and bottomless nesting.
+
+    NaN and Infinity are no JSON, but they are read, so that whoever checks the field can refuse it by its name.
+    """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -23,7 +26,7 @@ def parse_exact_json(body: bytes) -> Any:
             text,
             parse_float=Decimal,
             parse_int=_parse_integer,
-            parse_constant=_refuse_constant,
+            parse_constant=Decimal,
             object_pairs_hook=_refuse_duplicates,
         )
     except RecursionError:
@@ -32,10 +35,6 @@ def parse_exact_json(body: bytes) -> Any:
 
 def _parse_integer(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else Decimal(digits)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise json.JSONDecodeError(f"{name} is no JSON number", "", 0)
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from payments_ledger.errors import DatabaseAway, OutcomeUnknown
+from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
 
 type Connection = AsyncConnection[TupleRow]
 
@@ -48,7 +48,7 @@ def runtime_role(url: str) -> str:
 
 
 def relay_role(url: str) -> str:
-    """The role that sees the outbox of every tenant, and nothing else."""
+    """The role that sees the outbox of every tenant and the idempotency keys that ran out, and nothing else."""
     return f"{_database_name(url)}_relay"
 
 
@@ -89,8 +89,9 @@ class Database:
     async def transaction(self, tenants: Iterable[str] = ()) -> AsyncIterator[Connection]:
         """One READ COMMITTED transaction that sees the rows of `tenants` only.
 
-        Raises DatabaseAway when nothing can have been committed, OutcomeUnknown when the connection was lost during
-        COMMIT. Role and tenants are local to the transaction, so a connection pool in between cannot mix them up.
+        Raises OutcomeUnknown when the connection was lost during COMMIT; DatabaseAway, SchemaMissing or TooBusy when
+        nothing can have been committed. Role and tenants are local to the transaction, so that a connection pool in
+        between cannot mix them up.
         """
         try:
             connection = await self._pool.getconn()
@@ -105,8 +106,12 @@ class Database:
                 )
                 yield connection
                 commits = True
+        except _LACKING as error:
+            raise SchemaMissing from error
+        except _GAVE_UP_WAITING as error:
+            raise TooBusy from error
         except psycopg.OperationalError as error:
-            if not connection.broken and not isinstance(error, _GIVEN_UP_BY_SERVER):
+            if not connection.broken and not isinstance(error, _ENDED_BY_SERVER):
                 raise
             raise (OutcomeUnknown if commits else DatabaseAway) from error
         finally:
@@ -117,7 +122,7 @@ class Database:
         try:
             async with self.transaction() as conn:
                 await conn.execute("SELECT 1")
-        except (DatabaseAway, OutcomeUnknown, psycopg.Error):
+        except (Unavailable, psycopg.Error):
             return False
         return True
 
@@ -135,10 +140,14 @@ async def transaction_time(conn: Connection) -> datetime:
     return now
 
 
-# The server ended the statement or the session, rather than finding fault with a row.
-_GIVEN_UP_BY_SERVER = (
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.LockNotAvailable,
+# The role or the tables are not there: nobody has run the migrations.
+_LACKING = (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject)
+
+# A statement waited too long for a lock, or took too long.
+_GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+# The server ends the session or has no room, rather than finding fault with a row.
+_ENDED_BY_SERVER = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CrashShutdown,
     psycopg.errors.CannotConnectNow,

@@ -114,6 +114,11 @@ class RabbitConsumer:
     async def _consume(self, connection: AbstractConnection) -> asyncio.Event:
         """Starts consuming; the event is set when the connection or its channel was lost."""
         lost = asyncio.Event()
+        async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
+            await self._begin(connection, lost)
+        return lost
+
+    async def _begin(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
         connection.close_callbacks.add(lambda *_: lost.set())
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         channel.close_callbacks.add(lambda *_: lost.set())
@@ -127,10 +132,9 @@ class RabbitConsumer:
             task.add_done_callback(self._in_hand.discard)
 
         await queue.consume(take, timeout=ANSWER_SECONDS_MAX)
-        return lost
 
     async def _handle(self, channel: AbstractChannel, incoming: AbstractIncomingMessage) -> None:
-        message = _read(incoming)
+        message = self._read(incoming)
         try:
             try:
                 handler = self._handlers.get(message.type)
@@ -139,10 +143,22 @@ class RabbitConsumer:
                 await handle_until_done(handler, message)
             except DeadLetter as error:
                 await self._bury(channel, incoming, str(error))
-            await incoming.ack()
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                await incoming.ack()
         except _AWAY as error:
             # Not acknowledged: the broker delivers it again, and handling it twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
+
+    def _read(self, incoming: AbstractIncomingMessage) -> Message:
+        """The message, its headers as text.
+
+        The routing key says its type. A message that an operator moved here by the queue's name has lost that key,
+        but still bears its type as a property.
+        """
+        routing_key = incoming.routing_key or ""
+        type_ = routing_key if routing_key in self._handlers else incoming.type or routing_key
+        headers = {name: str(value) for name, value in incoming.headers.items()}
+        return Message(incoming.message_id or "", type_, incoming.body, headers)
 
     async def _bury(self, channel: AbstractChannel, incoming: AbstractIncomingMessage, reason: str) -> None:
         """Puts a copy with the reason into the dead-letter queue, confirmed, before the original is acknowledged."""
@@ -232,9 +248,3 @@ async def _publish(exchange: AbstractExchange, message: Message) -> Delivery:
     except DeliveryError as error:
         raise BrokerAway(f"the broker refused {message.type}: {error}") from error
     return Delivery(Fate.ROUTED)
-
-
-def _read(incoming: AbstractIncomingMessage) -> Message:
-    """The message; its type is the routing key it came with, its headers as text."""
-    headers = {name: str(value) for name, value in incoming.headers.items()}
-    return Message(incoming.message_id or "", incoming.routing_key or "", incoming.body, headers)

@@ -28,9 +28,6 @@ def test_numbers_keep_their_exact_value(body: bytes, value: object) -> None:
     [
         b"",
         b"{",
-        b"NaN",
-        b'{"a": Infinity}',
-        b"-Infinity",
         b'{"a": 1, "a": 2}',
         b"\xff\xfe",
         b"[" * 100_000,
