@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from payments_ledger.auth import routes as auth_routes
+from payments_ledger.auth.access import AccessCache
 from payments_ledger.auth.passwords import hash_of_nobody
 from payments_ledger.auth.tokens import Tokens
 from payments_ledger.batching import GroupCommit
@@ -27,6 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
     secret = settings.jwt_secret.get_secret_value()
     database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
     commands = GroupCommit(database.transaction)
+    access = AccessCache(database.transaction)
 
     @asynccontextmanager
     async def hold_resources(app: FastAPI) -> AsyncIterator[None]:
@@ -35,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with _checks(settings, database) as app.state.checks:
             yield
         await commands.drain()
+        await access.drain()
         await database.close()
 
     app = FastAPI(
@@ -47,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.commands = commands
+    app.state.access = access
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(
         secret=secret, issuer=settings.jwt_issuer, lifetime_seconds=settings.token_expires_seconds

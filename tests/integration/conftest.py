@@ -1,22 +1,24 @@
 """A migrated database, and for each test a tenant of its own, so that tests need not clean up and never meet."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 
 from payments_ledger.api import create_app
 from payments_ledger.auth.policy import ROLE_PERMISSIONS
-from payments_ledger.auth.tokens import Identity, Tokens
+from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.batching import GroupCommit
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.migrate import migrate
-from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.postgres import Database, driver_url, runtime_role
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.seed import add_tenant
 from tests.services import PostgresServer
@@ -28,7 +30,13 @@ SECRET = "a secret of more than thirty-two bytes"
 def database_url(postgres: PostgresServer) -> str:
     url = postgres.create_database("integration")
     migrate(url)
+    asyncio.run(_add_global_tenant(url))
     return url
+
+
+async def _add_global_tenant(url: str) -> None:
+    async with opened(Database(url, role=None, pool_size_max=2)) as owner, owner.transaction([EVERY_TENANT]) as conn:
+        await add_tenant(conn, EVERY_TENANT, "Global administration")
 
 
 @pytest.fixture
@@ -89,21 +97,40 @@ class Api:
     client: httpx.AsyncClient
     tokens: Tokens
     commands: GroupCommit
+    users: psycopg.Connection
 
     def headers(self, tenant_id: str, *, role: str = "ops", home: str | None = None) -> dict[str, str]:
         """Of a fresh user of the tenant (or of `home`) with the role, acting for the tenant."""
-        identity = Identity(
-            str(uuid4()), home or tenant_id, (role,), frozenset(ROLE_PERMISSIONS[role]), "pro", "region-a"
-        )
+        user_id = self.add_user(home or tenant_id, role)
+        identity = Identity(user_id, home or tenant_id, (role,), frozenset(ROLE_PERMISSIONS[role]), "pro", "region-a")
         return {"Authorization": f"Bearer {self.tokens.issue(identity)}", "X-Tenant-Id": tenant_id}
+
+    def add_user(self, tenant_id: str, role: str) -> str:
+        """The id of a new user, who has no password."""
+        user_id = str(uuid4())
+        with self.users.transaction():
+            self.users.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant_id])
+            self.users.execute(
+                "INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, 'none')",
+                [tenant_id, user_id, f"{user_id}@test"],
+            )
+            self.users.execute("INSERT INTO user_roles VALUES (%s, %s, %s)", [tenant_id, user_id, role])
+        return user_id
+
+
+@pytest.fixture(scope="session")
+def users(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection that adds users at once, so that making a request's headers need not be awaited."""
+    with psycopg.connect(driver_url(database_url), autocommit=True) as conn:
+        yield conn
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
+async def api(settings: Settings, users: psycopg.Connection) -> AsyncIterator[Api]:
     app = create_app(settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        yield Api(client, app.state.tokens, app.state.commands)
+        yield Api(client, app.state.tokens, app.state.commands, users)
