@@ -27,6 +27,9 @@ CREATE TABLE policies (
 -- The tenants that exist go on as before: their roles permit what they permitted. The owner is bound by row-level
 -- security too, except while it is not forced; this transaction alone sees that.
 ALTER TABLE tenants NO FORCE ROW LEVEL SECURITY;
+-- Refusals that belong to no tenant are put down to this one, so it exists whether or not the demo was added.
+INSERT INTO tenants (tenant_id, name, plan, region) VALUES ('*', 'Global administration', 'pro', 'region-a')
+ON CONFLICT DO NOTHING;
 INSERT INTO policies (tenant_id, name, effect) SELECT tenant_id, 'what-roles-permit', 'allow' FROM tenants;
 ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
 

@@ -145,6 +145,10 @@ class LocksOut(Conflict):
     """After this change its author could not administer the tenant any more."""
 
 
+class TooManyPolicies(Conflict):
+    """The tenant has as many policies as it may have."""
+
+
 class ChaosNotEnabled(Conflict):
     """Injected faults are not permitted here: CHAOS_ENABLED is off."""
 

@@ -13,6 +13,7 @@ from payments_ledger.auth.access import AccessCache
 from payments_ledger.auth.policy import Attempt, Permission, Policy, decide, require_permission, require_tenant
 from payments_ledger.auth.queries import TenantAccess
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
+from payments_ledger.chaos import Chaos
 from payments_ledger.errors import (
     MissingHeader,
     PolicyDenied,
@@ -98,6 +99,10 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
         require_tenant(identity, permission, tenant_id)
         caller = await _look_up(request, identity, tenant_id)
         caller.require(permission)
+        if permission is not Permission.ADMIN:
+            # Never where it is switched off again.
+            chaos: Chaos = request.app.state.chaos
+            await chaos.disturb(tenant_id, "request")
         return caller
 
     return admit

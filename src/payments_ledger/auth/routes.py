@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from payments_ledger.auth.caller import current_identity
 from payments_ledger.auth.passwords import password_matches
 from payments_ledger.auth.queries import User, find_user, tenants_of_email
+from payments_ledger.auth.refusals import Claimed
 from payments_ledger.auth.tokens import Identity, Tokens
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.exact_json import ExactJSONRoute
@@ -55,6 +56,8 @@ class Me(BaseModel):
 async def issue_token(request: Request, response: Response, credentials: Credentials) -> AccessToken:
     """Exchanges e-mail and password for a bearer token. Without tenantId the e-mail must belong to one tenant only."""
     tokens: Tokens = request.app.state.tokens
+    # Whom a refusal will be put down to.
+    request.state.claimed = Claimed(credentials.email, credentials.tenant_id)
     user = await _find_user(request.app.state.database, credentials)
     if not await password_matches(credentials.password, user.password_hash if user else None) or user is None:
         raise BadCredentials
