@@ -28,7 +28,7 @@ from payments_ledger.errors import (
 )
 from payments_ledger.platform.postgres import Connection
 
-# All of a tenant's policies are looked through at each request: this many cost some 20 µs.
+# All of a tenant's policies are looked through at each request: this many cost some 75 µs.
 POLICIES_MAX = 100
 
 
