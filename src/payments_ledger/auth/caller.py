@@ -1,7 +1,7 @@
 """The caller of a tenant route: a verified token, the tenant it acts for, and what roles and policies let it do."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -138,13 +138,7 @@ async def _look_up(request: Request, identity: Identity, tenant_id: str) -> Call
         raise TenantSuspended
     address = request.client.host if request.client else None
     return Caller(
-        identity=replace(
-            identity,
-            roles=tuple(sorted(user.roles)),
-            permissions=user.permissions,
-            plan=tenant.plan,
-            region=tenant.region,
-        ),
+        identity=Identity(identity.subject, home, user.roles, user.permissions, tenant.plan, tenant.region),
         tenant_id=tenant_id,
         origin=Origin(identity.subject, address, current_trace()),
         tenant=tenant,

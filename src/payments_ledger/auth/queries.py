@@ -31,7 +31,7 @@ class UserAccess:
 
     tenant_id: str
     id: UUID
-    roles: frozenset[str]
+    roles: tuple[str, ...]
     permissions: frozenset[str]
 
 
@@ -121,7 +121,7 @@ async def find_user_accesses(
     )
     return {
         (row["tenant_id"], row["id"]): UserAccess(
-            row["tenant_id"], row["id"], frozenset(row["roles"]), frozenset(row["permissions"])
+            row["tenant_id"], row["id"], tuple(sorted(set(row["roles"]))), frozenset(row["permissions"])
         )
         for row in await cursor.fetchall()
     }
