@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from payments_ledger import migrate as migrations
 from payments_ledger.migrate import migrate
 from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
 from payments_ledger.seed import seed
@@ -42,6 +43,25 @@ def test_migrate_and_seed_can_be_repeated_and_started_twice_at_once(postgres: Po
     with psycopg.connect(driver_url(url)) as conn:
         conn.execute("SELECT set_config('payments_ledger.tenant_ids', '*,tenant_demo', true)")
         assert conn.execute("SELECT count(*) FROM users").fetchone() == (3,)
+
+
+def test_tenants_from_before_policies_get_the_one_that_keeps_their_roles_working(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.create_database("upgraded")
+    upgrade = migrations.command.upgrade
+    with monkeypatch.context() as at_first:
+        at_first.setattr(migrations.command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        migrate(url)
+    with psycopg.connect(driver_url(url)) as conn:
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', '*,old', false)")
+        conn.execute("INSERT INTO tenants (tenant_id, name, plan, region) VALUES ('old', 'Old', 'pro', 'region-a')")
+        conn.commit()
+        migrate(url)
+        rows = conn.execute("SELECT tenant_id, name, effect, roles FROM policies ORDER BY tenant_id").fetchall()
+        assert rows == [(tenant, "what-roles-permit", "allow", []) for tenant in ("*", "old")]
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', '', false)")
+        assert conn.execute("SELECT FROM tenants").fetchall() == []
 
 
 async def test_every_table_is_under_forced_row_level_security_and_leads_its_key_with_the_tenant(
