@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from alembic import command
 
-from payments_ledger import migrate as migrations
 from payments_ledger.migrate import migrate
 from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
 from payments_ledger.seed import seed
@@ -49,9 +49,9 @@ def test_tenants_from_before_policies_get_the_one_that_keeps_their_roles_working
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgres.create_database("upgraded")
-    upgrade = migrations.command.upgrade
+    upgrade = command.upgrade
     with monkeypatch.context() as at_first:
-        at_first.setattr(migrations.command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
         migrate(url)
     with psycopg.connect(driver_url(url)) as conn:
         conn.execute("SELECT set_config('payments_ledger.tenant_ids', '*,old', false)")
