@@ -13,14 +13,23 @@ import pytest
 from prometheus_client import REGISTRY
 
 from payments_ledger.api import create_app
-from payments_ledger.chaos import Chaos, DisturbedPublisher, Faults, chaos_of
+from payments_ledger.chaos import Chaos, DisturbedPublisher, Faults, MemoryChaosStore, chaos_of
 from payments_ledger.errors import ChaosInjected
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.migrate import migrate
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.queries import find_payment
 from payments_ledger.platform.messaging import Delivery, Fate, Message
+from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.settings import Settings
-from tests.integration.conftest import Api
+from payments_ledger.seed import add_tenant
+from payments_ledger.worker import Worker
+from tests.integration.books import confirm_a_payment, create_a_payment
+from tests.integration.conftest import Api, opened
 from tests.integration.test_admin_http import audit
 from tests.integration.test_payments_http import PATH, assert_problem, create
-from tests.services import RedisServer
+from tests.services import PostgresServer, RedisServer
 
 pytestmark = pytest.mark.anyio
 
@@ -221,3 +230,37 @@ async def test_handlers_and_publishing_fail_for_the_tenant_alone(settings: Setti
         await chaos.set_faults(tenant, Faults())
         assert await chaos.faults_of(tenant) == Faults()
         await disturbed(message(tenant))
+
+
+async def test_a_worker_rehearses_and_settles_when_the_faults_end(postgres: PostgresServer, settings: Settings) -> None:
+    url = await asyncio.to_thread(postgres.create_database, "chaos")
+    await asyncio.to_thread(migrate, url)
+    tenant, spared = f"tenant-{uuid4()}", f"tenant-{uuid4()}"
+    async with (
+        opened(Database(url, role=None, pool_size_max=2)) as owner,
+        opened(Database(url, role=runtime_role(url), pool_size_max=2)) as database,
+    ):
+        for name in (tenant, spared):
+            async with owner.transaction([name]) as conn:
+                await add_tenant(conn, name, "A tenant of one test")
+                await insert_accounts(conn, name, DEFAULT_ACCOUNTS)
+        await MemoryChaosStore().write(tenant, Faults(True, 100, 0))
+        worker = asyncio.create_task(
+            Worker(settings.model_copy(update={"database_url": url, "chaos_enabled": True})).run()
+        )
+
+        async def is_settled(payment: Payment) -> bool:
+            async with database.transaction([payment.tenant_id]) as conn:
+                found = await find_payment(conn, payment.tenant_id, payment.id)
+            return found is not None and found.status is Status.SETTLED
+
+        try:
+            held = await confirm_a_payment(database, await create_a_payment(database, tenant))
+            free = await confirm_a_payment(database, await create_a_payment(database, spared))
+            await until(lambda: is_settled(free))
+            assert not await is_settled(held)
+            await MemoryChaosStore().write(tenant, Faults())
+            await until(lambda: is_settled(held))
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)

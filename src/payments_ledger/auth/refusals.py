@@ -78,7 +78,8 @@ class Refusals:
                 # They stay in the queue. An unclear COMMIT may write them twice, which is better than not at all.
                 log.warning("refusals wait", reason=f"{type(error).__name__}: {error}")
                 continue
-            except psycopg.Error:
+            except Exception:
+                # One that cannot be written must not keep the others waiting for ever.
                 log.exception("refusals lost", count=len(group))
                 REFUSALS_DROPPED.inc(len(group))
             for _ in group:
