@@ -100,6 +100,12 @@ class Api:
 
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
+    async with serving(settings) as api:
+        yield api
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Api]:
     app = create_app(settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (

@@ -6,9 +6,11 @@ import httpx
 import pytest
 
 from payments_ledger.auth.tokens import Identity
+from payments_ledger.platform.settings import Settings
 from payments_ledger.seed import seed
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, serving
 from tests.integration.test_payments_http import BODY, PATH, assert_problem
+from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +139,18 @@ async def test_a_token_of_an_unknown_tenant_writes_nothing(api: Api) -> None:
     identity = Identity("s", "gone", ("ops",), frozenset({"payments:write"}), "pro", "region-a")
     headers = {"Authorization": f"Bearer {api.tokens.issue(identity)}", "X-Tenant-Id": "gone"}
     assert (await api.client.post(PATH, json=BODY, headers=headers)).status_code >= 400
+
+
+async def test_before_the_migrations_every_route_says_that_the_schema_is_missing(
+    postgres: PostgresServer, settings: Settings
+) -> None:
+    empty = settings.model_copy(update={"database_url": postgres.create_database("empty")})
+    async with serving(empty) as api:
+        for method, path in TENANT_ROUTES:
+            response = await call(api, method, path, api.headers("tenant_demo"))
+            assert_problem(response, 503, "schema_missing")
+            assert response.headers["Retry-After"] == "1"
+        assert (await api.client.get("/readyz")).status_code == 503
 
 
 @pytest.mark.parametrize(
