@@ -1,6 +1,7 @@
 """The command line: every way to start the engine."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from payments_ledger import migrate as migrations
 from payments_ledger import seed as demo
+from payments_ledger.api import create_app
 from payments_ledger.errors import LedgerError, SchemaMissing
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.logging import configure_logging
@@ -86,6 +88,12 @@ def seed() -> None:
         _fail(error.detail, "Look at DATABASE_URL, and whether it runs.")
     for user in demo.DEMO_USERS:
         typer.echo(f"{user.email} / {user.password}, tenant {user.tenant_id}, role {user.role}")
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API."""
+    typer.echo(json.dumps(create_app(_settings()).openapi(), indent=2, ensure_ascii=False))
 
 
 @app.command()
