@@ -1,7 +1,8 @@
 """Errors as clients see them: problem details (RFC 9457), made in one place."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from payments_ledger.errors import LedgerError
 from payments_ledger.platform.tracing import current_trace
 
 MEDIA_TYPE = "application/problem+json"
+REFERENCE = "#/components/schemas/{model}"
 
 STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Unreadable: HTTPStatus.BAD_REQUEST,
@@ -62,6 +64,7 @@ def problem_body(error: LedgerError, *, instance: str, correlation_id: str) -> b
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Answers every error of the application, the framework's own included, with a problem document."""
+    app.openapi = partial(_with_problem_schema, app.openapi)  # type: ignore[method-assign]
     app.add_exception_handler(LedgerError, _on_ledger_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -69,10 +72,16 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route in the OpenAPI document: the problems that it can answer with."""
-    return {
-        int(status): {"model": Problem, "description": status.phrase, "content": {MEDIA_TYPE: {}}}
-        for status in statuses
-    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model=Problem.__name__)}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def _with_problem_schema(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document with the schema that `documented` refers to: FastAPI adds those of JSON bodies only."""
+    document = describe()
+    schema = Problem.model_json_schema(ref_template=REFERENCE)
+    document["components"]["schemas"] |= schema.pop("$defs") | {Problem.__name__: schema}
+    return document
 
 
 async def _on_ledger_error(request: Request, error: Exception) -> Response:
