@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +21,9 @@ from payments_ledger.errors import LedgerError, SchemaMissing
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import Settings
+from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
+from payments_ledger.verify.checks import CHECKS
+from payments_ledger.verify.report import as_json, print_report
 from payments_ledger.worker import Worker
 
 app = typer.Typer(
@@ -91,6 +95,38 @@ def seed() -> None:
 
 
 @app.command()
+def verify(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's books.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only what was written since this time (UTC).")] = None,
+    authorized_seconds_max: Annotated[
+        int, typer.Option(min=0, help="A payment that is AUTHORIZED for longer is a failure.")
+    ] = AUTHORIZED_SECONDS_MAX,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Audit the books: recompute everything from the rows, change nothing. Exit status 1 if something does not hold."""
+    url = _settings().database_url
+
+    async def run() -> list[Result]:
+        results: list[Result] = []
+        with errors.status("Auditing …") as status:
+            found = audit(url, tenant_id=tenant, since=_as_utc(since), authorized_seconds_max=authorized_seconds_max)
+            async for result in found:
+                results.append(result)
+                status.update(f"Auditing … {len(results)} of {len(CHECKS)}: {result.check.name}")
+        return results
+
+    try:
+        results = asyncio.run(run())
+    except LedgerError as error:
+        _fail(error.detail, "Look at DATABASE_URL, and whether payments-ledger migrate has run.")
+    if json_output:
+        typer.echo(as_json(results))
+    else:
+        print_report(Console(), results)
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+@app.command()
 def openapi() -> None:
     """Print the OpenAPI document of the HTTP API."""
     typer.echo(json.dumps(create_app(_settings()).openapi(), indent=2, ensure_ascii=False))
@@ -140,6 +176,10 @@ async def _until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
         return await task
     except asyncio.CancelledError:
         return None
+
+
+def _as_utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
 def _fail(what: str, remedy: str) -> NoReturn:

@@ -118,16 +118,16 @@ async def get_payment_intent(request: Request, caller: Reader, payment_id: Canon
         payment = await find_payment(conn, caller.tenant_id, payment_id)
     if payment is None:
         raise PaymentNotFound
-    return Response(_body(payment), media_type="application/json")
+    return Response(payment_body(payment), media_type="application/json")
 
 
 def _render_created(command: CreatePayment, payment: Payment) -> Answer:
-    return Answer(HTTPStatus.CREATED, _body(payment), location=f"{PATH}/{payment.id}")
+    return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 
 
 def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
-        return Answer(HTTPStatus.OK, _body(outcome))
+        return Answer(HTTPStatus.OK, payment_body(outcome))
     body = problem_body(
         outcome.error,
         instance=f"{PATH}/{command.payment_id}/confirm",
@@ -164,7 +164,8 @@ async def _answer[C: Command](
     return Response(answer.body, answer.status, headers, media_type)
 
 
-def _body(payment: Payment) -> bytes:
+def payment_body(payment: Payment) -> bytes:
+    """The payment as clients see it, to the byte."""
     body = PaymentIntent.model_construct(
         id=str(payment.id),
         amount=format_amount(payment.money.amount, payment.money.currency),
