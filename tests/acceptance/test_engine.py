@@ -93,10 +93,14 @@ def test_a_thousand_concurrent_payments_all_settle_and_the_balances_are_the_fold
 
 
 async def create_and_confirm(engine: Engine, headers: dict[str, str]) -> list[str]:
-    limits = httpx.Limits(max_connections=CONNECTIONS)
-    async with httpx.AsyncClient(base_url=engine.base_url, headers=headers, limits=limits, timeout=30) as client:
+    at_once = asyncio.Semaphore(CONNECTIONS)
+    async with httpx.AsyncClient(base_url=engine.base_url, headers=headers, timeout=30) as client:
 
         async def one(number: int) -> str:
+            async with at_once:
+                return await create_then_confirm(number)
+
+        async def create_then_confirm(number: int) -> str:
             body = {"amount": f"{number}.01", "currency": "BRL", "customer_ref": f"CUST-{number}"}
             created = await client.post("/v1/payment-intents", json=body, headers={"Idempotency-Key": str(uuid4())})
             payment_id: str = created.raise_for_status().json()["id"]
