@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from payments_ledger.auth import routes as auth_routes
+from payments_ledger.auth.logins import Logins, attempts_of
 from payments_ledger.auth.passwords import hash_of_nobody
 from payments_ledger.auth.tokens import Tokens
 from payments_ledger.batching import GroupCommit
@@ -18,6 +20,7 @@ from payments_ledger.platform.http import RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
+from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
 
@@ -27,6 +30,8 @@ def create_app(settings: Settings) -> FastAPI:
     secret = settings.jwt_secret.get_secret_value()
     database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
     commands = GroupCommit(database.transaction)
+    counters = counters_of(settings.redis_url)
+    attempts = attempts_of(settings.redis_url)
 
     @asynccontextmanager
     async def hold_resources(app: FastAPI) -> AsyncIterator[None]:
@@ -35,6 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
         async with _checks(settings, database) as app.state.checks:
             yield
         await commands.drain()
+        await counters.close()
+        await attempts.close()
         await database.close()
 
     app = FastAPI(
@@ -47,11 +54,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.commands = commands
+    app.state.rate_limiter = RateLimiter(settings, counters)
+    app.state.logins = Logins(settings, counters, attempts)
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(
         secret=secret, issuer=settings.jwt_issuer, lifetime_seconds=settings.token_expires_seconds
     )
 
+    app.include_router(auth_routes.login_router)
     app.include_router(auth_routes.router)
     app.include_router(payments_routes.router)
     app.include_router(ledger_routes.router)
@@ -60,6 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     install_problem_handlers(app)
     app.add_middleware(RequestTrail)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
 
 

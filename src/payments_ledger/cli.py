@@ -51,6 +51,8 @@ def api(
         access_log=False,
         log_config=None,
         server_header=False,
+        # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
+        proxy_headers=False,
         timeout_graceful_shutdown=15,
     )
 

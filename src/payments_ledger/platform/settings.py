@@ -2,8 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEMORY_URL = "memory://"
 
@@ -15,6 +15,14 @@ def _with_scheme(*schemes: str) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+def _split(text: object) -> object:
+    return tuple(filter(None, map(str.strip, text.split(",")))) if isinstance(text, str) else text
+
+
+# NoDecode: a list in the environment is written as people write one, not as JSON.
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -39,6 +47,8 @@ class Settings(BaseSettings):
 
     rate_limit_write_per_min: Annotated[int, Field(ge=1)] = 60
     rate_limit_read_per_min: Annotated[int, Field(ge=1)] = 240
+    login_rate_limit_per_min: Annotated[int, Field(ge=1)] = 30
+    trusted_proxies: CommaSeparated = ()
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
     chaos_enabled: bool = False
 
