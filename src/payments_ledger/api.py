@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from payments_ledger.auth import routes as auth_routes
@@ -22,6 +23,18 @@ from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import MEMORY_URL, Settings
+
+# What a browser's script of another origin may send and read, besides what it always may.
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Tenant-Id", "X-Correlation-Id")
+CORS_ANSWER_HEADERS = (
+    "Idempotent-Replayed",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Correlation-Id",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -58,7 +71,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.logins = Logins(settings, counters, attempts)
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(
-        secret=secret, issuer=settings.jwt_issuer, lifetime_seconds=settings.token_expires_seconds
+        secret=secret,
+        secrets_previous=[previous.get_secret_value() for previous in settings.jwt_secrets_previous],
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime_seconds=settings.token_expires_seconds,
     )
 
     app.include_router(auth_routes.login_router)
@@ -69,6 +86,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
 
     install_problem_handlers(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(RequestTrail)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))

@@ -48,6 +48,8 @@ async def run(*, port: int, once: bool, data: Path) -> int:
             await asyncio.to_thread(migrate, url)
             await seed(url)
         settings = Settings(
+            # This is no production, whatever the environment says: its demo users' passwords are public.
+            app_env="development",
             database_url=url,
             redis_url=MEMORY_URL,
             rabbitmq_url=MEMORY_URL,
