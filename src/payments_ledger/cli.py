@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
@@ -57,6 +58,8 @@ def api(
         access_log=False,
         log_config=None,
         server_header=False,
+        # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
+        proxy_headers=False,
         timeout_graceful_shutdown=15,
     )
 
@@ -160,10 +163,15 @@ def _settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        _fail("\n".join(faults), "These settings are environment variables; see .env.example.")
+        _fail("\n".join(map(_fault, error.errors())), "These settings are environment variables; see .env.example.")
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     return settings
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """One line: the variable, if it is one alone, and what is wrong with it."""
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, fault['loc'])).upper()}: {message}" if fault["loc"] else f"{message}."
 
 
 async def _until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:

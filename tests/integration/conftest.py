@@ -22,6 +22,7 @@ from payments_ledger.seed import add_tenant
 from tests.services import PostgresServer
 
 SECRET = "a secret of more than thirty-two bytes"
+UNLIMITED = 1_000_000
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +80,9 @@ def settings(database_url: str) -> Settings:
         redis_url=MEMORY_URL,
         rabbitmq_url=MEMORY_URL,
         jwt_secret=SecretStr(SECRET),
+        rate_limit_write_per_min=UNLIMITED,
+        rate_limit_read_per_min=UNLIMITED,
+        login_rate_limit_per_min=UNLIMITED,
     )
 
 
@@ -105,9 +109,10 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Api]:
+async def serving(settings: Settings, *, address: str = "127.0.0.1") -> AsyncIterator[Api]:
+    """An application with these settings, and a client who calls it from the address."""
     app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,

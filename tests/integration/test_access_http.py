@@ -174,3 +174,15 @@ async def test_health_readiness_metrics_and_documentation_are_open(api: Api, ten
     assert (await api.client.get("/docs")).status_code == 200
     paths = (await api.client.get("/openapi.json")).json()["paths"]
     assert set(paths) >= {"/v1/auth/token", "/v1/me", PATH, "/v1/ledger/entries", "/v1/ledger/balances", "/readyz"}
+
+
+async def test_a_script_of_another_origin_is_answered_only_if_it_was_named(settings: Settings) -> None:
+    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    async with serving(settings) as api:
+        answer = await api.client.options(PATH, headers=asked)
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    async with serving(settings.model_copy(update={"cors_origins": ("https://shop.example",)})) as api:
+        answer = await api.client.options(PATH, headers=asked)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://shop.example")
+        other = await api.client.options(PATH, headers=asked | {"Origin": "https://elsewhere.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers

@@ -10,8 +10,10 @@ from fastapi.security import HTTPBearer
 from payments_ledger.audit import Origin
 from payments_ledger.auth.policy import Permission, require_permission
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
-from payments_ledger.errors import MissingHeader, RepeatedHeader, Unauthenticated, UnknownTenant
+from payments_ledger.errors import LedgerError, MissingHeader, RepeatedHeader, Unauthenticated, UnknownTenant
+from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.rate_limit import RateLimiter, client_address
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.tenants.queries import tenant_exists
 
@@ -28,13 +30,31 @@ class Caller:
     origin: Origin
 
 
-def identify(request: Request) -> Identity:
-    """The identity in the Authorization header; raises Unauthenticated."""
-    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated
-    tokens: Tokens = request.app.state.tokens
-    return tokens.verify(token)
+class CallerRoute(ExactJSONRoute):
+    """A route that knows its caller, and has counted the request, before it reads anything else of it."""
+
+    async def admit(self, request: Request) -> None:
+        await identify(request)
+
+
+async def identify(request: Request) -> Identity:
+    """The identity in the Authorization header, counted against its rate limit once a request.
+
+    Who cannot be identified is counted by address. Raises Unauthenticated, RepeatedHeader or RateLimited.
+    """
+    known: Identity | None = getattr(request.state, "identity", None)
+    if known is not None:
+        return known
+    limiter: RateLimiter = request.app.state.rate_limiter
+    try:
+        identity = _verified(request)
+    except LedgerError:
+        await limiter.admit(request, f"address:{client_address(request)}")
+        raise
+    # By the token's own tenant: another X-Tenant-Id is no fresh quota.
+    await limiter.admit(request, f"caller:{identity.tenant_id}:{identity.subject}")
+    request.state.identity = identity
+    return identity
 
 
 def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
@@ -45,7 +65,7 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
         _scheme: Annotated[object, Depends(_bearer)],
         _tenant: Annotated[str | None, Header(alias="X-Tenant-Id", description="Required")] = None,
     ) -> Caller:
-        identity = identify(request)
+        identity = await identify(request)
         tenant_id = single_header(request, "X-Tenant-Id")
         if not tenant_id:
             raise MissingHeader("X-Tenant-Id is missing.")
@@ -64,6 +84,14 @@ def single_header(request: Request, name: str) -> str | None:
     if len(values) > 1:
         raise RepeatedHeader(f"{name} was sent {len(values)} times.")
     return values[0] if values else None
+
+
+def _verified(request: Request) -> Identity:
+    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    tokens: Tokens = request.app.state.tokens
+    return tokens.verify(token)
 
 
 async def _exists(request: Request, tenant_id: str) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from payments_ledger.auth.caller import Caller, caller_with
+from payments_ledger.auth.caller import Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
@@ -22,7 +22,7 @@ from payments_ledger.platform.problems import documented
 PAGE_LIMIT = 50
 PAGE_LIMIT_MAX = 200
 
-router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
+router = APIRouter(prefix="/v1/ledger", tags=["ledger"], route_class=CallerRoute)
 
 Reader = Annotated[Caller, Depends(caller_with(Permission.LEDGER_READ))]
 From = Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth.caller import Caller, caller_with, single_header
+from payments_ledger.auth.caller import Caller, CallerRoute, caller_with, single_header
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
 from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
@@ -18,14 +18,13 @@ from payments_ledger.money import format_amount, parse_money
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
-from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.parameters import CanonicalUUID
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented, problem_body, status_of
 
 PATH = "/v1/payment-intents"
 
-router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=ExactJSONRoute)
+router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=CallerRoute)
 
 Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
