@@ -1,5 +1,6 @@
 """Process 1, the API: what it holds, and every route that it serves."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -8,11 +9,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from payments_ledger.admin import routes as admin_routes
 from payments_ledger.auth import routes as auth_routes
+from payments_ledger.auth.access import AccessCache
 from payments_ledger.auth.logins import Logins, attempts_of
 from payments_ledger.auth.passwords import hash_of_nobody
+from payments_ledger.auth.refusals import Refusals
 from payments_ledger.auth.tokens import Tokens
 from payments_ledger.batching import GroupCommit
+from payments_ledger.chaos import chaos_of
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import health, metrics, rabbitmq, redis
@@ -45,16 +50,24 @@ def create_app(settings: Settings) -> FastAPI:
     commands = GroupCommit(database.transaction)
     counters = counters_of(settings.redis_url)
     attempts = attempts_of(settings.redis_url)
+    access = AccessCache(database.transaction)
+    refusals = Refusals(database.transaction)
+    chaos = chaos_of(settings)
 
     @asynccontextmanager
     async def hold_resources(app: FastAPI) -> AsyncIterator[None]:
         hash_of_nobody()
         await database.open()
+        keeping_up = asyncio.create_task(chaos.run())
         async with _checks(settings, database) as app.state.checks:
             yield
+        keeping_up.cancel()
+        await chaos.close()
         await commands.drain()
         await counters.close()
         await attempts.close()
+        await access.drain()
+        await refusals.drain()
         await database.close()
 
     app = FastAPI(
@@ -69,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.commands = commands
     app.state.rate_limiter = RateLimiter(settings, counters)
     app.state.logins = Logins(settings, counters, attempts)
+    app.state.access = access
+    app.state.chaos = chaos
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(
         secret=secret,
@@ -82,10 +97,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(auth_routes.router)
     app.include_router(payments_routes.router)
     app.include_router(ledger_routes.router)
+    app.include_router(admin_routes.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
 
-    install_problem_handlers(app)
+    install_problem_handlers(app, refusals.note)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

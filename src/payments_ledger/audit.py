@@ -1,4 +1,4 @@
-"""The audit log: who did what to which thing, written in the transaction of the change it tells of."""
+"""The audit log: who did what to which thing, in the transaction of the change; and who was refused, soon after."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,11 @@ class AuditRecord:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+def change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The detail of a change: the target before (None: it was made) and after it (None: it was removed)."""
+    return {"before": before, "after": after}
+
+
 async def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
     """Appends the records."""
     await conn.execute(
@@ -39,14 +44,32 @@ async def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None
         SELECT *
         FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
         """,
-        [
-            [record.tenant_id for record in records],
-            [uuid7() for _ in records],
-            [record.origin.principal for record in records],
-            [record.origin.address for record in records],
-            [record.action for record in records],
-            [record.target for record in records],
-            [record.origin.trace.correlation_id for record in records],
-            [json.dumps(record.detail) for record in records],
-        ],
+        _columns(records),
     )
+
+
+async def record_refusals(conn: Connection, records: Sequence[AuditRecord]) -> None:
+    """Appends the records; one whose tenant does not exist goes to the tenant *, which the transaction must name."""
+    await conn.execute(
+        """
+        INSERT INTO audit_log (tenant_id, id, principal, address, action, target, correlation_id, detail)
+        SELECT coalesce(tenants.tenant_id, '*'), id, principal, address, action, target, correlation_id, detail
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
+             AS refused (tenant_id, id, principal, address, action, target, correlation_id, detail)
+        LEFT JOIN tenants ON tenants.tenant_id = refused.tenant_id
+        """,
+        _columns(records),
+    )
+
+
+def _columns(records: Sequence[AuditRecord]) -> list[list[Any]]:
+    return [
+        [record.tenant_id for record in records],
+        [uuid7() for _ in records],
+        [record.origin.principal for record in records],
+        [record.origin.address for record in records],
+        [record.action for record in records],
+        [record.target for record in records],
+        [record.origin.trace.correlation_id for record in records],
+        [json.dumps(record.detail) for record in records],
+    ]

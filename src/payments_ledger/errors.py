@@ -114,8 +114,20 @@ class BadCredentials(Unauthenticated):
     """E-mail, password or tenant is wrong. Name the tenantId if the e-mail belongs to several tenants."""
 
 
+class TokenRevoked(Unauthenticated):
+    """The user of this bearer token is disabled or does not exist any more."""
+
+
 class PermissionDenied(Forbidden):
     """The caller's roles do not permit this."""
+
+
+class PolicyDenied(Forbidden):
+    """No policy of the tenant allows this."""
+
+
+class TenantSuspended(Forbidden):
+    """The tenant is suspended."""
 
 
 class WrongTenant(Forbidden):
@@ -130,12 +142,32 @@ class PaymentNotFound(NotFound):
     """There is no payment intent with this id."""
 
 
+class PolicyNotFound(NotFound):
+    """There is no policy with this name."""
+
+
+class UserNotFound(NotFound):
+    """There is no user with this id."""
+
+
 class IllegalMove(Conflict):
     """The payment's status does not allow this."""
 
 
 class AlreadyMoved(IllegalMove):
     """The payment already has the status that was asked for."""
+
+
+class LocksOut(Conflict):
+    """After this change its author could not administer the tenant any more."""
+
+
+class TooManyPolicies(Conflict):
+    """The tenant has as many policies as it may have."""
+
+
+class ChaosNotEnabled(Conflict):
+    """Injected faults are not permitted here: CHAOS_ENABLED is off."""
 
 
 class IdempotencyKeyReused(InvalidParameter):
@@ -159,6 +191,14 @@ class LoginAway(Unavailable):
 
 class SchemaMissing(Unavailable):
     """The database is not set up yet. An operator must run the migrations."""
+
+
+class ChaosInjected(Unavailable):
+    """An operator has this tenant's requests fail, to rehearse. Nothing was done; repeat the request."""
+
+
+class ChaosStoreAway(Unavailable):
+    """Redis, which holds the injected faults, cannot be reached."""
 
 
 class OutcomeUnknown(Unavailable):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from uuid_utils.compat import uuid7
 
 from payments_ledger.auth.passwords import hash_password
-from payments_ledger.auth.policy import ROLE_PERMISSIONS
-from payments_ledger.auth.queries import find_user, insert_roles, insert_user
+from payments_ledger.auth.policy import DEFAULT_POLICIES, ROLE_PERMISSIONS
+from payments_ledger.auth.queries import find_user, insert_roles, insert_user, put_policies
 from payments_ledger.auth.tokens import EVERY_TENANT
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
@@ -51,9 +51,11 @@ async def seed(database_url: str) -> None:
 
 
 async def add_tenant(conn: Connection, tenant_id: str, name: str) -> None:
-    """A tenant with the roles that every tenant begins with."""
-    await insert_tenant(conn, tenant_id=tenant_id, name=name, plan=DEMO_PLAN, region=DEMO_REGION)
+    """A tenant with the roles and policies that every tenant begins with; one that exists keeps its own policies."""
+    is_new = await insert_tenant(conn, tenant_id=tenant_id, name=name, plan=DEMO_PLAN, region=DEMO_REGION)
     await insert_roles(conn, tenant_id, ROLE_PERMISSIONS)
+    if is_new:
+        await put_policies(conn, tenant_id, DEFAULT_POLICIES)
 
 
 async def _add_user(conn: Connection, user: DemoUser) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
+from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
 from payments_ledger.errors import AlreadyMoved, Rejected, Unavailable
 from payments_ledger.idempotency import delete_expired_keys
 from payments_ledger.outbox.queries import DueEvent
@@ -43,7 +44,8 @@ class Worker:
         self._outbox = Database(url, role=relay_role(url), pool_size_max=2)
         self._commands = GroupCommit(self._database.transaction)
         handlers: dict[str, Handler] = {PAYMENT_AUTHORIZED: self._settle}
-        self._publisher, self._consumers = _transport(settings.rabbitmq_url, handlers)
+        self._chaos = chaos_of(settings)
+        self._publisher, self._consumers = _transport(settings.rabbitmq_url, handlers, self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
 
     async def run(self) -> None:
@@ -56,9 +58,11 @@ class Worker:
                     tasks.create_task(consumer.run())
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._clear_expired_keys())
+                tasks.create_task(self._chaos.run())
         finally:
             await self._commands.drain()
             await self._publisher.close()
+            await self._chaos.close()
             await self._database.close()
             await self._outbox.close()
 
@@ -88,12 +92,16 @@ class Worker:
             await asyncio.sleep(0 if deleted == CLEAR_AT_ONCE else CLEAR_SECONDS)
 
 
-def _transport(url: str, handlers: Mapping[str, Handler]) -> tuple[Publisher, list[RabbitConsumer]]:
-    """The URL's scheme decides who carries the messages; in memory the publisher calls the handlers itself."""
+def _transport(url: str, handlers: Mapping[str, Handler], chaos: Chaos) -> tuple[Publisher, list[RabbitConsumer]]:
+    """The URL's scheme decides who carries the messages; in memory the publisher calls the handlers itself.
+
+    There a handler that fails would hold up the relay, and with it every tenant: only the publishing is disturbed.
+    """
     if url.startswith(MEMORY_URL):
-        return MemoryBus(handlers), []
-    publisher = RabbitPublisher(url, PAYMENTS_EXCHANGE, [PAYMENTS_QUEUE])
-    return publisher, [RabbitConsumer(url, PAYMENTS_QUEUE, handlers)]
+        return DisturbedPublisher(MemoryBus(handlers), chaos), []
+    publisher = DisturbedPublisher(RabbitPublisher(url, PAYMENTS_EXCHANGE, [PAYMENTS_QUEUE]), chaos)
+    disturbed = {type_: chaos.disturbing(handler) for type_, handler in handlers.items()}
+    return publisher, [RabbitConsumer(url, PAYMENTS_QUEUE, disturbed)]
 
 
 def _read_payment_event(message: Message) -> PaymentEvent:

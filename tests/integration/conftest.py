@@ -1,22 +1,24 @@
 """A migrated database, and for each test a tenant of its own, so that tests need not clean up and never meet."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 
 from payments_ledger.api import create_app
 from payments_ledger.auth.policy import ROLE_PERMISSIONS
-from payments_ledger.auth.tokens import Identity, Tokens
+from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.batching import GroupCommit
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.migrate import migrate
-from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.postgres import Database, driver_url, runtime_role
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.seed import add_tenant
 from tests.services import PostgresServer
@@ -29,7 +31,13 @@ UNLIMITED = 1_000_000
 def database_url(postgres: PostgresServer) -> str:
     url = postgres.create_database("integration")
     migrate(url)
+    asyncio.run(_add_global_tenant(url))
     return url
+
+
+async def _add_global_tenant(url: str) -> None:
+    async with opened(Database(url, role=None, pool_size_max=2)) as owner, owner.transaction([EVERY_TENANT]) as conn:
+        await add_tenant(conn, EVERY_TENANT, "Global administration")
 
 
 @pytest.fixture
@@ -93,13 +101,26 @@ class Api:
     client: httpx.AsyncClient
     tokens: Tokens
     commands: GroupCommit
+    database_url: str
 
     def headers(self, tenant_id: str, *, role: str = "ops", home: str | None = None) -> dict[str, str]:
         """Of a fresh user of the tenant (or of `home`) with the role, acting for the tenant."""
-        identity = Identity(
-            str(uuid4()), home or tenant_id, (role,), frozenset(ROLE_PERMISSIONS[role]), "pro", "region-a"
-        )
+        user_id = self.add_user(home or tenant_id, role)
+        identity = Identity(user_id, home or tenant_id, (role,), frozenset(ROLE_PERMISSIONS[role]), "pro", "region-a")
         return {"Authorization": f"Bearer {self.tokens.issue(identity)}", "X-Tenant-Id": tenant_id}
+
+    def add_user(self, tenant_id: str, role: str) -> str:
+        """The id of a new user, who has no password."""
+        user_id = str(uuid4())
+        # Not awaited, so that making a request's headers need not be.
+        with psycopg.connect(driver_url(self.database_url)) as conn:
+            conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant_id])
+            conn.execute(
+                "INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, 'none')",
+                [tenant_id, user_id, f"{user_id}@test"],
+            )
+            conn.execute("INSERT INTO user_roles VALUES (%s, %s, %s)", [tenant_id, user_id, role])
+        return user_id
 
 
 @pytest.fixture
@@ -117,4 +138,4 @@ async def serving(settings: Settings, *, address: str = "127.0.0.1") -> AsyncIte
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        yield Api(client, app.state.tokens, app.state.commands)
+        yield Api(client, app.state.tokens, app.state.commands, settings.database_url)

@@ -1,6 +1,7 @@
 """Who gets in: tokens, tenants, permissions, and what the operation routes tell."""
 
 import json
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -146,8 +147,10 @@ async def test_before_the_migrations_every_route_says_that_the_schema_is_missing
 ) -> None:
     empty = settings.model_copy(update={"database_url": postgres.create_database("empty")})
     async with serving(empty) as api:
+        token = api.tokens.issue(Identity(str(uuid4()), "t", ("ops",), frozenset(), "pro", "region-a"))
+        headers = {"Authorization": f"Bearer {token}", "X-Tenant-Id": "t"}
         for method, path in TENANT_ROUTES:
-            response = await call(api, method, path, api.headers("tenant_demo"))
+            response = await call(api, method, path, headers)
             assert_problem(response, 503, "schema_missing")
             assert response.headers["Retry-After"] == "1"
         assert (await api.client.get("/readyz")).status_code == 503

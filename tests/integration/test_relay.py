@@ -164,6 +164,18 @@ async def test_nothing_is_marked_while_the_broker_is_away(books: Database, outbo
     assert broker.statuses(payment.id) == IN_ORDER[:1]
 
 
+async def test_an_event_whose_publishing_failed_is_tried_again_needed_or_not(books: Database, outbox: Database) -> None:
+    await settle_a_payment(books, TENANT)
+    broker = FakeBroker()
+    broker.fate = lambda _: Delivery(Fate.FAILED, "chaos_injected")
+    await relay_all(Relay(outbox, broker, is_needed=lambda _: False))
+    assert await state_of_outbox(outbox) == [
+        ("payment.intent.created", False, False, 1),
+        ("payment.authorized", False, False, 0),
+        ("payment.settled", False, False, 0),
+    ]
+
+
 async def test_a_needed_event_that_reaches_no_queue_is_tried_again_and_its_successors_wait(
     books: Database, outbox: Database
 ) -> None:

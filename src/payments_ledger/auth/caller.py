@@ -1,21 +1,33 @@
-"""The caller of a tenant route: a verified token, the tenant it acts for, and the permission that the route needs."""
+"""The caller of a tenant route: a verified token, the tenant it acts for, and what roles and policies let it do."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPBearer
 
 from payments_ledger.audit import Origin
-from payments_ledger.auth.policy import Permission, require_permission
+from payments_ledger.auth.access import AccessCache
+from payments_ledger.auth.policy import Attempt, Permission, Policy, decide, require_permission, require_tenant
+from payments_ledger.auth.queries import TenantAccess
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
-from payments_ledger.errors import LedgerError, MissingHeader, RepeatedHeader, Unauthenticated, UnknownTenant
+from payments_ledger.chaos import Chaos
+from payments_ledger.errors import (
+    LedgerError,
+    MissingHeader,
+    PolicyDenied,
+    RepeatedHeader,
+    TenantSuspended,
+    TokenRevoked,
+    Unauthenticated,
+    UnknownTenant,
+)
+from payments_ledger.money import Money
 from payments_ledger.platform.exact_json import ExactJSONRoute
-from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.rate_limit import RateLimiter, client_address
 from payments_ledger.platform.tracing import current_trace
-from payments_ledger.tenants.queries import tenant_exists
 
 # Only documents the scheme; the header is read below, so that its errors are problem documents like all others.
 _bearer = HTTPBearer(auto_error=False, description="A token of POST /v1/auth/token")
@@ -23,11 +35,44 @@ _bearer = HTTPBearer(auto_error=False, description="A token of POST /v1/auth/tok
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, the tenant they act for, and where the request came from."""
+    """Who calls, the tenant they act for, where the request came from, and the policies that bind them.
+
+    Roles and permissions of the identity are those of the database, not those of the token.
+    """
 
     identity: Identity
     tenant_id: str
     origin: Origin
+    tenant: TenantAccess
+    policies: tuple[Policy, ...]
+
+    def require(self, permission: Permission, money: Money | None = None) -> None:
+        """Raises PermissionDenied or PolicyDenied unless roles and policies allow this now.
+
+        A route that moves an amount calls this once more as soon as it knows the amount.
+        """
+        require_permission(self.identity.permissions, permission)
+        verdict = decide(self.policies, attempt_of(self.identity, self.tenant, permission, money))
+        if not verdict.allowed:
+            raise PolicyDenied(f"The policy {verdict.policy} denies this." if verdict.policy else None)
+
+    @property
+    def is_bound_by_amounts(self) -> bool:
+        """Whether it can depend on an amount what the caller may do."""
+        return any(policy.amount for policy in self.policies)
+
+
+def attempt_of(identity: Identity, tenant: TenantAccess, permission: Permission, money: Money | None = None) -> Attempt:
+    """What the identity asks for, now, by this process's clock."""
+    return Attempt(
+        action=permission,
+        subject=identity.subject,
+        roles=frozenset(identity.roles),
+        plan=tenant.plan,
+        region=tenant.region,
+        at=datetime.now(UTC),
+        money=money,
+    )
 
 
 class CallerRoute(ExactJSONRoute):
@@ -53,12 +98,13 @@ async def identify(request: Request) -> Identity:
         raise
     # By the token's own tenant: another X-Tenant-Id is no fresh quota.
     await limiter.admit(request, f"caller:{identity.tenant_id}:{identity.subject}")
+    # Whom a refusal further on will be put down to.
     request.state.identity = identity
     return identity
 
 
 def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that admits callers with the permission, for the tenant named in X-Tenant-Id."""
+    """A dependency that admits callers who may do this for the tenant named in X-Tenant-Id."""
 
     async def admit(
         request: Request,
@@ -69,13 +115,22 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
         tenant_id = single_header(request, "X-Tenant-Id")
         if not tenant_id:
             raise MissingHeader("X-Tenant-Id is missing.")
-        require_permission(identity, permission, tenant_id)
-        if identity.tenant_id == EVERY_TENANT and not await _exists(request, tenant_id):
-            raise UnknownTenant
-        address = request.client.host if request.client else None
-        return Caller(identity, tenant_id, Origin(identity.subject, address, current_trace()))
+        require_tenant(identity, permission, tenant_id)
+        caller = await _look_up(request, identity, tenant_id)
+        caller.require(permission)
+        if permission is not Permission.ADMIN:
+            # Never where it is switched off again.
+            chaos: Chaos = request.app.state.chaos
+            await chaos.disturb(tenant_id, "request")
+        return caller
 
     return admit
+
+
+async def current_identity(request: Request) -> Identity:
+    """The identity as the database has it now; raises Unauthenticated or TenantSuspended."""
+    identity = await identify(request)
+    return (await _look_up(request, identity, identity.tenant_id)).identity
 
 
 def single_header(request: Request, name: str) -> str | None:
@@ -94,10 +149,32 @@ def _verified(request: Request) -> Identity:
     return tokens.verify(token)
 
 
-async def _exists(request: Request, tenant_id: str) -> bool:
-    # No tenant's id has a comma; the list of a transaction's tenants is separated by them.
-    if "," in tenant_id:
-        return False
-    database: Database = request.app.state.database
-    async with database.transaction([tenant_id]) as conn:
-        return await tenant_exists(conn, tenant_id)
+async def _look_up(request: Request, identity: Identity, tenant_id: str) -> Caller:
+    """The caller as the database has it; raises TokenRevoked, UnknownTenant or TenantSuspended."""
+    access: AccessCache = request.app.state.access
+    home = identity.tenant_id
+    user = await access.user(home, identity.subject)
+    tenant = await access.tenant(tenant_id)
+    at_home = tenant if home == tenant_id else await access.tenant(home)
+    if user is None or at_home is None:
+        raise TokenRevoked
+    if tenant is None:
+        raise UnknownTenant
+    request.state.tenant_id = tenant_id
+    if tenant.is_suspended and home != EVERY_TENANT:
+        raise TenantSuspended
+    address = request.client.host if request.client else None
+    return Caller(
+        identity=replace(
+            identity,
+            roles=tuple(sorted(user.roles)),
+            permissions=user.permissions,
+            plan=tenant.plan,
+            region=tenant.region,
+        ),
+        tenant_id=tenant_id,
+        origin=Origin(identity.subject, address, current_trace()),
+        tenant=tenant,
+        # A global administrator is bound by the policies of his own tenant, so that no tenant can lock him out.
+        policies=at_home.policies,
+    )

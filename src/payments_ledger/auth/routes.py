@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from payments_ledger.auth.caller import CallerRoute, identify
+from payments_ledger.auth.caller import CallerRoute, current_identity
 from payments_ledger.auth.logins import NO_TENANT, LoginRoute, Logins
 from payments_ledger.auth.passwords import password_matches
 from payments_ledger.auth.queries import User, find_user, tenants_of_email
+from payments_ledger.auth.refusals import Claimed
 from payments_ledger.auth.tokens import Identity, Tokens
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.postgres import Database
@@ -61,6 +62,8 @@ async def issue_token(request: Request, response: Response, credentials: Credent
     """
     tokens: Tokens = request.app.state.tokens
     logins: Logins = request.app.state.logins
+    # Whom a refusal will be put down to.
+    request.state.claimed = Claimed(credentials.email, credentials.tenant_id)
     async with logins.turn(credentials.email):
         await logins.begin(credentials.email, credentials.tenant_id)
         user = await _find_user(request.app.state.database, credentials)
@@ -80,9 +83,14 @@ async def issue_token(request: Request, response: Response, credentials: Credent
     return AccessToken(access_token=tokens.issue(identity), expires_in=tokens.lifetime_seconds)
 
 
-@router.get("/me", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED))
-async def get_me(identity: Annotated[Identity, Depends(identify)]) -> Me:
-    """What the token says of its bearer."""
+@router.get(
+    "/me",
+    responses=documented(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
+)
+async def get_me(identity: Annotated[Identity, Depends(current_identity)]) -> Me:
+    """Who the bearer of the token is and what their roles permit, as of at most two seconds ago."""
     return Me(
         sub=identity.subject,
         tid=identity.tenant_id,

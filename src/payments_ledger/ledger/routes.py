@@ -3,7 +3,6 @@
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
@@ -15,12 +14,10 @@ from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Post
 from payments_ledger.ledger.period import Period
 from payments_ledger.money import format_amount
 from payments_ledger.platform.cursors import CursorSigner
+from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
 from payments_ledger.platform.parameters import Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented
-
-PAGE_LIMIT = 50
-PAGE_LIMIT_MAX = 200
 
 router = APIRouter(prefix="/v1/ledger", tags=["ledger"], route_class=CallerRoute)
 
@@ -72,8 +69,8 @@ async def list_entries(
     caller: Reader,
     start: From = None,
     end: To = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT,
-    cursor: Annotated[str | None, Query(max_length=100, description="From the Link header of the page before")] = None,
+    limit: Limit = PAGE_LIMIT,
+    cursor: Cursor = None,
 ) -> list[LedgerEntry]:
     """The tenant's entries, newest first; the next page is in `Link: <…>; rel="next"` (RFC 8288)."""
     period = Period(start, end)
@@ -85,12 +82,7 @@ async def list_entries(
         entries = await queries.list_entries(conn, caller.tenant_id, period, after=after, limit=limit + 1)
     if len(entries) > limit:
         last = entries[limit - 1]
-        parameters = {
-            **{name: request.query_params[name] for name in ("from", "to") if name in request.query_params},
-            "limit": limit,
-            "cursor": cursors.write(purpose, last.posted_at, last.entry.id),
-        }
-        response.headers["Link"] = f'<{request.url.path}?{urlencode(parameters)}>; rel="next"'
+        response.headers["Link"] = link_to_next(request, cursors.write(purpose, last.posted_at, last.entry.id))
     return [_entry(posted) for posted in entries[:limit]]
 
 

@@ -62,10 +62,15 @@ class Relay:
                 if delivery.fate is Fate.REFUSED:
                     outcome = "buried"
                     await queries.bury(conn, event, reason=delivery.reason)
-                elif delivery.fate is Fate.UNROUTED and self._is_needed(event):
+                elif delivery.fate is Fate.FAILED or (delivery.fate is Fate.UNROUTED and self._is_needed(event)):
                     outcome = "postponed"
                     seconds = min(2.0**event.attempts, POSTPONE_SECONDS_MAX)
-                    log.error("needed event reached no queue", event_id=str(event.id), type=event.event_type)
+                    log.error(
+                        "event reached no queue",
+                        event_id=str(event.id),
+                        type=event.event_type,
+                        reason=delivery.reason,
+                    )
                     await queries.postpone(conn, event, seconds=seconds, reason=delivery.reason)
                 else:
                     done.append(event)

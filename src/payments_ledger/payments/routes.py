@@ -89,6 +89,7 @@ async def create_payment_intent(
 ) -> Response:
     """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
     money = parse_money(body.amount, body.currency)
+    caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
     return await _answer(request, create_once, _keyed(request, caller, command, asked_for))
@@ -107,6 +108,13 @@ async def confirm_payment_intent(
     keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
     if keyed.scope is None:
         raise MissingHeader("Idempotency-Key is missing.")
+    if caller.is_bound_by_amounts:
+        # The amount of a payment never changes, so it can be asked for before the batch.
+        database: Database = request.app.state.database
+        async with database.transaction([caller.tenant_id]) as conn:
+            payment = await find_payment(conn, caller.tenant_id, payment_id)
+        if payment:
+            caller.require(Permission.PAYMENTS_WRITE, payment.money)
     return await _answer(request, confirm_once, keyed)
 
 

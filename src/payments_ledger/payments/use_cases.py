@@ -52,6 +52,7 @@ class _Change:
 
     payment: Payment
     origin: Origin
+    before: Status | None = None
 
 
 async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment]:
@@ -122,6 +123,7 @@ async def _lock_and_move(
         if key not in payments:
             outcomes.append(Rejected(PaymentNotFound()))
             continue
+        before = payments[key].status
         try:
             payment = payments[key].move(to, now)
         except IllegalMove as error:
@@ -129,7 +131,7 @@ async def _lock_and_move(
             continue
         payments[key] = payment
         outcomes.append(payment)
-        changes.append(_Change(payment, command.origin))
+        changes.append(_Change(payment, command.origin, before))
     return outcomes, changes
 
 
@@ -144,7 +146,11 @@ async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> 
                 origin=change.origin,
                 action=action,
                 target=str(change.payment.id),
-                detail={"status": change.payment.status, "amount": str(change.payment.money)},
+                detail={
+                    "before": {"status": change.before} if change.before else None,
+                    "after": {"status": change.payment.status},
+                    "amount": str(change.payment.money),
+                },
             )
             for change in changes
         ],

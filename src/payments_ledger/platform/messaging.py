@@ -46,6 +46,7 @@ class Fate(Enum):
     ROUTED = "routed"
     UNROUTED = "unrouted"
     REFUSED = "refused"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)

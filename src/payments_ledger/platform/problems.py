@@ -63,10 +63,20 @@ def problem_body(error: LedgerError, *, instance: str, correlation_id: str) -> b
     return _render(status_of(error), error.code, error.detail, instance, correlation_id, fields)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+type OnRefusal = Callable[[Request, LedgerError], None]
+"""Is told of every request that is answered 401 or 403."""
+
+
+def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
     """Answers every error of the application, the framework's own included, with a problem document."""
     app.openapi = partial(_with_problem_schema, app.openapi)  # type: ignore[method-assign]
-    app.add_exception_handler(LedgerError, _on_ledger_error)
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, errors.Unauthenticated | errors.Forbidden):
+            on_refusal(request, error)
+        return await _on_ledger_error(request, error)
+
+    app.add_exception_handler(LedgerError, answer)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
 

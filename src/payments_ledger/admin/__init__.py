@@ -1,0 +1,1 @@
+"""What administrators do: policies, users, the tenant itself, chaos, and reading the audit log."""

@@ -1,0 +1,142 @@
+"""Policies as administrators write and read them: flat JSON, amounts as decimal texts, hours with their zone."""
+
+from collections.abc import Iterable
+from datetime import time
+from decimal import Decimal
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Permission, Policy
+from payments_ledger.errors import Invalid
+from payments_ledger.money import format_amount, parse_money
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+# A condition that lists more is better told by a role or a plan.
+VALUES_MAX = 100
+
+
+def _number_or_text(amount: Any) -> Any:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        raise ValueError("must be a number or a decimal text such as 100.00")
+    return amount
+
+
+Value = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+Values = Annotated[list[Value], Field(max_length=VALUES_MAX)]
+Amount = Annotated[
+    Any,
+    BeforeValidator(_number_or_text),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["1000.00"]}),
+]
+Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), Field(examples=["09:00"])]
+
+
+class AmountTerms(BaseModel):
+    """In major units, both bounds inclusive; at least one of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
+    minimum: Amount | None = None
+    maximum: Amount | None = None
+
+
+class HoursTerms(BaseModel):
+    """Every day from `start` (inclusive) to `end` (exclusive) by the clocks of the IANA time zone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: Clock
+    end: Clock
+    zone: Annotated[str, StringConstraints(min_length=1, max_length=64), Field(examples=["America/Sao_Paulo"])]
+
+
+class PolicyTerms(BaseModel):
+    """An empty list, and null, is no condition. All conditions must be met; a list is met by any of its values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    effect: Effect
+    actions: Annotated[list[Permission], Field(max_length=VALUES_MAX)] = []
+    roles: Values = []
+    subjects: Values = []
+    plans: Values = []
+    regions: Values = []
+    amount: AmountTerms | None = None
+    hours: HoursTerms | None = None
+
+
+class PolicyDocument(PolicyTerms):
+    name: str
+
+
+def read_policy(name: str, terms: PolicyTerms) -> Policy:
+    """The policy; raises Invalid, InvalidAmount or UnknownCurrency."""
+    if terms.amount and set(terms.actions) != {Permission.PAYMENTS_WRITE}:
+        raise Invalid("amount", f'Only a policy whose actions are ["{Permission.PAYMENTS_WRITE}"] can have amounts.')
+    return Policy(
+        name=name,
+        effect=terms.effect,
+        actions=frozenset(terms.actions),
+        roles=frozenset(terms.roles),
+        subjects=frozenset(terms.subjects),
+        plans=frozenset(terms.plans),
+        regions=frozenset(terms.regions),
+        amount=_amount_range(terms.amount) if terms.amount else None,
+        hours=_daily_hours(terms.hours) if terms.hours else None,
+    )
+
+
+def show_policy(policy: Policy) -> PolicyDocument:
+    amount, hours = policy.amount, policy.hours
+    return PolicyDocument(
+        name=policy.name,
+        effect=policy.effect,
+        actions=[Permission(action) for action in sorted(policy.actions)],
+        roles=sorted(policy.roles),
+        subjects=sorted(policy.subjects),
+        plans=sorted(policy.plans),
+        regions=sorted(policy.regions),
+        amount=AmountTerms(
+            currency=amount.currency,
+            minimum=_text(amount.minimum, amount.currency),
+            maximum=_text(amount.maximum, amount.currency),
+        )
+        if amount
+        else None,
+        hours=HoursTerms(start=f"{hours.start:%H:%M}", end=f"{hours.end:%H:%M}", zone=hours.zone.key)
+        if hours
+        else None,
+    )
+
+
+def show_policies(policies: Iterable[Policy]) -> list[PolicyDocument]:
+    return [show_policy(policy) for policy in policies]
+
+
+def _amount_range(terms: AmountTerms) -> AmountRange:
+    minimum, maximum = (
+        None if amount is None else parse_money(amount, terms.currency).amount
+        for amount in (terms.minimum, terms.maximum)
+    )
+    if minimum is None and maximum is None:
+        raise Invalid("amount", "An amount needs a minimum or a maximum.")
+    if minimum is not None and maximum is not None and minimum > maximum:
+        raise Invalid("amount", "The minimum must not be above the maximum.")
+    return AmountRange(terms.currency, minimum, maximum)
+
+
+def _daily_hours(terms: HoursTerms) -> DailyHours:
+    if terms.start == terms.end:
+        raise Invalid("hours", "The hours must not end when they start.")
+    try:
+        zone = ZoneInfo(terms.zone)
+    except (KeyError, ValueError, OSError):
+        raise Invalid("hours/zone", "This is no IANA time zone such as America/Sao_Paulo.") from None
+    return DailyHours(time.fromisoformat(terms.start), time.fromisoformat(terms.end), zone)
+
+
+def _text(amount: int | None, currency: str) -> str | None:
+    return None if amount is None else format_amount(amount, currency)

@@ -1,0 +1,325 @@
+"""The HTTP routes of administration, all under /v1/admin and for the tenant named in X-Tenant-Id."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from payments_ledger.admin import queries
+from payments_ledger.admin.documents import (
+    NAME_PATTERN,
+    PolicyDocument,
+    PolicyTerms,
+    Values,
+    read_policy,
+    show_policies,
+    show_policy,
+)
+from payments_ledger.admin.queries import AuditFilter
+from payments_ledger.admin.use_cases import (
+    Administrator,
+    AssignRoles,
+    DeletePolicy,
+    PutPolicy,
+    SetTenantSuspended,
+    SetUserDisabled,
+    assign_roles,
+    delete_policy,
+    put_policy,
+    set_tenant_suspended,
+    set_user_disabled,
+)
+from payments_ledger.audit import AuditRecord, change, record_audit
+from payments_ledger.auth.access import AccessCache
+from payments_ledger.auth.caller import Caller, attempt_of, caller_with
+from payments_ledger.auth.policy import Permission
+from payments_ledger.auth.queries import list_policies
+from payments_ledger.auth.tokens import EVERY_TENANT
+from payments_ledger.batching import Command, GroupCommit, UseCase
+from payments_ledger.chaos import LATENCY_MS_MAX, Chaos, Faults
+from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
+from payments_ledger.ledger.period import Period
+from payments_ledger.platform.cursors import CursorSigner
+from payments_ledger.platform.exact_json import ExactJSONRoute
+from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
+from payments_ledger.platform.parameters import CanonicalUUID, Instant
+from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.problems import documented
+
+router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=ExactJSONRoute)
+
+Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
+PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
+Wanted = Annotated[str | None, Query(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+
+READ_PROBLEMS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+CHANGE_PROBLEMS = READ_PROBLEMS | documented(HTTPStatus.CONFLICT)
+
+
+class UserDocument(BaseModel):
+    """`disabled_at` is null for a user who may log in."""
+
+    id: str
+    email: str
+    roles: list[str]
+    disabled_at: datetime | None
+    created_at: datetime
+
+
+class Roles(BaseModel):
+    """Exactly these; an empty list takes all away."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    roles: Values
+
+
+class TenantDocument(BaseModel):
+    """`suspended_at` is null for a tenant whose users may use it."""
+
+    id: str
+    name: str
+    plan: str
+    region: str
+    suspended_at: datetime | None
+
+
+class AuditDocument(BaseModel):
+    """`detail` of a change holds the target `before` and `after`; null is that there was or is none."""
+
+    id: str
+    at: datetime
+    principal: str
+    address: str | None
+    action: str
+    target: str
+    correlation_id: str
+    detail: dict[str, Any]
+
+
+class ChaosSettings(BaseModel):
+    """`fail_percent` of the tenant's requests, messages and events fail; requests and messages take longer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool
+    fail_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    latency_ms: Annotated[int, Field(ge=0, le=LATENCY_MS_MAX)] = 0
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Policies
+
+
+@router.get("/policies", responses=READ_PROBLEMS)
+async def list_tenant_policies(request: Request, caller: Admin) -> list[PolicyDocument]:
+    """The tenant's policies, in the order of their names."""
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        policies = await list_policies(conn, [caller.tenant_id])
+    return show_policies(policies.get(caller.tenant_id, ()))
+
+
+@router.put("/policies/{name}", responses=CHANGE_PROBLEMS)
+async def put_tenant_policy(request: Request, caller: Admin, name: PolicyName, body: PolicyTerms) -> PolicyDocument:
+    """Adds the policy or replaces the one of this name. It holds in every process within two seconds."""
+    command = PutPolicy(caller.tenant_id, read_policy(name, body), _administrator(caller))
+    return show_policy(await _submit(request, put_policy, command))
+
+
+@router.delete("/policies/{name}", status_code=HTTPStatus.NO_CONTENT, responses=CHANGE_PROBLEMS)
+async def delete_tenant_policy(request: Request, caller: Admin, name: PolicyName) -> None:
+    """Removes the policy. A tenant without any is one in which nobody may do anything."""
+    await _submit(request, delete_policy, DeletePolicy(caller.tenant_id, name, _administrator(caller)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Users
+
+
+@router.get("/users", responses=READ_PROBLEMS)
+async def list_tenant_users(
+    request: Request, response: Response, caller: Admin, limit: Limit = PAGE_LIMIT, cursor: Cursor = None
+) -> list[UserDocument]:
+    """The tenant's users, the first made first; the next page is in `Link: <…>; rel="next"`."""
+    cursors: CursorSigner = request.app.state.cursors
+    purpose = f"users {caller.tenant_id}"
+    after = cursors.read(purpose, cursor) if cursor else None
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        users = await queries.list_users(conn, caller.tenant_id, after=after, limit=limit + 1)
+    if len(users) > limit:
+        last = users[limit - 1]
+        response.headers["Link"] = link_to_next(request, cursors.write(purpose, last.created_at, last.id))
+    return [_user(user) for user in users[:limit]]
+
+
+@router.post("/users/{user_id}/disable", responses=CHANGE_PROBLEMS)
+async def disable_user(request: Request, caller: Admin, user_id: CanonicalUUID) -> UserDocument:
+    """Bars the user. Tokens that they hold stop working within two seconds."""
+    command = SetUserDisabled(caller.tenant_id, user_id, True, _administrator(caller))
+    return _user(await _submit(request, set_user_disabled, command))
+
+
+@router.post("/users/{user_id}/enable", responses=CHANGE_PROBLEMS)
+async def enable_user(request: Request, caller: Admin, user_id: CanonicalUUID) -> UserDocument:
+    command = SetUserDisabled(caller.tenant_id, user_id, False, _administrator(caller))
+    return _user(await _submit(request, set_user_disabled, command))
+
+
+@router.put("/users/{user_id}/roles", responses=CHANGE_PROBLEMS)
+async def put_user_roles(request: Request, caller: Admin, user_id: CanonicalUUID, body: Roles) -> UserDocument:
+    """Gives the user exactly these roles. They count within two seconds, whatever the user's tokens say."""
+    command = AssignRoles(caller.tenant_id, user_id, frozenset(body.roles), _administrator(caller))
+    return _user(await _submit(request, assign_roles, command))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The tenant
+
+
+@router.get("/tenant", responses=READ_PROBLEMS)
+async def get_tenant(request: Request, caller: Admin) -> TenantDocument:
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        tenant = await queries.find_tenant(conn, caller.tenant_id)
+    if tenant is None:
+        raise UnknownTenant
+    return _tenant(tenant)
+
+
+@router.post("/tenant/suspend", responses=CHANGE_PROBLEMS)
+async def suspend_tenant(request: Request, caller: Admin) -> TenantDocument:
+    """Bars all users of the tenant within two seconds; only global administrators may. What is paid still settles."""
+    command = SetTenantSuspended(caller.tenant_id, True, _global_administrator(caller))
+    return _tenant(await _submit(request, set_tenant_suspended, command))
+
+
+@router.post("/tenant/resume", responses=CHANGE_PROBLEMS)
+async def resume_tenant(request: Request, caller: Admin) -> TenantDocument:
+    """Ends a suspension; only global administrators may."""
+    command = SetTenantSuspended(caller.tenant_id, False, _global_administrator(caller))
+    return _tenant(await _submit(request, set_tenant_suspended, command))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The audit log
+
+
+@router.get("/audit", responses=READ_PROBLEMS)
+async def list_audit(
+    request: Request,
+    response: Response,
+    caller: Admin,
+    start: Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Exclusive; UTC without a zone")] = None,
+    principal: Wanted = None,
+    action: Wanted = None,
+    target: Wanted = None,
+    limit: Limit = PAGE_LIMIT,
+    cursor: Cursor = None,
+) -> list[AuditDocument]:
+    """Changes and refusals, newest first; the next page is in `Link: <…>; rel="next"`."""
+    wanted = AuditFilter(Period(start, end), principal, action, target)
+    cursors: CursorSigner = request.app.state.cursors
+    purpose = f"audit {caller.tenant_id}"
+    after = cursors.read(purpose, cursor) if cursor else None
+    database: Database = request.app.state.database
+    async with database.transaction([caller.tenant_id]) as conn:
+        entries = await queries.list_audit_entries(conn, caller.tenant_id, wanted, after=after, limit=limit + 1)
+    if len(entries) > limit:
+        last = entries[limit - 1]
+        response.headers["Link"] = link_to_next(request, cursors.write(purpose, last.at, last.id))
+    return [
+        AuditDocument(
+            id=str(entry.id),
+            at=entry.at,
+            principal=entry.principal,
+            address=entry.address,
+            action=entry.action,
+            target=entry.target,
+            correlation_id=entry.correlation_id,
+            detail=entry.detail,
+        )
+        for entry in entries[:limit]
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Chaos
+
+
+@router.get("/chaos", responses=READ_PROBLEMS)
+async def get_chaos(request: Request, caller: Admin) -> ChaosSettings:
+    """The faults that the tenant's requests, messages and events meet."""
+    chaos: Chaos = request.app.state.chaos
+    return _chaos_settings(await chaos.faults_of(caller.tenant_id))
+
+
+@router.put("/chaos", responses=CHANGE_PROBLEMS)
+async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> ChaosSettings:
+    """Sets the tenant's faults. They hold in every process within two seconds, and never on these routes."""
+    chaos: Chaos = request.app.state.chaos
+    faults = Faults(body.enabled, body.fail_percent, body.latency_ms)
+    before = _chaos_settings(await chaos.faults_of(caller.tenant_id))
+    detail = change(before.model_dump(), body.model_dump())
+    database: Database = request.app.state.database
+    # The one change that is not PostgreSQL's own: it is made before its audit row commits, and not without it.
+    async with database.transaction([caller.tenant_id]) as conn:
+        await record_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
+        await chaos.set_faults(caller.tenant_id, faults)
+    return body
+
+
+async def _submit[C: Command, O](request: Request, use_case: UseCase[C, O | Rejected], command: C) -> O:
+    """The outcome; what was changed counts at once in this process."""
+    commands: GroupCommit = request.app.state.commands
+    access: AccessCache = request.app.state.access
+    user_id = getattr(command, "user_id", None)
+    try:
+        outcome = await commands.submit(use_case, command)
+    finally:
+        access.forget(command.tenant_id, str(user_id) if user_id else None)
+    if isinstance(outcome, Rejected):
+        raise outcome.error
+    return outcome
+
+
+def _administrator(caller: Caller) -> Administrator:
+    attempt = attempt_of(caller.identity, caller.tenant, Permission.ADMIN)
+    return Administrator(caller.origin, caller.identity.tenant_id, attempt)
+
+
+def _global_administrator(caller: Caller) -> Administrator:
+    if caller.identity.tenant_id != EVERY_TENANT:
+        raise PermissionDenied("Only a global administrator may do this.")
+    return _administrator(caller)
+
+
+def _user(user: queries.User) -> UserDocument:
+    return UserDocument(
+        id=str(user.id),
+        email=user.email,
+        roles=user.roles,
+        disabled_at=user.disabled_at,
+        created_at=user.created_at,
+    )
+
+
+def _tenant(tenant: queries.Tenant) -> TenantDocument:
+    return TenantDocument(
+        id=tenant.id, name=tenant.name, plan=tenant.plan, region=tenant.region, suspended_at=tenant.suspended_at
+    )
+
+
+def _chaos_settings(faults: Faults) -> ChaosSettings:
+    return ChaosSettings(enabled=faults.enabled, fail_percent=faults.fail_percent, latency_ms=faults.latency_ms)

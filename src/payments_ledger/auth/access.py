@@ -1,0 +1,137 @@
+"""What the database says of users and tenants, remembered for two seconds: tokens are not trusted beyond that."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from payments_ledger.auth.queries import TenantAccess, UserAccess, find_tenant_accesses, find_user_accesses
+from payments_ledger.batching import GroupCommit, OpenTransaction
+from payments_ledger.errors import TooBusy
+from payments_ledger.platform.postgres import Connection
+
+# A disabled user, a revoked role, a suspended tenant or a changed policy counts after this time in every process.
+# There is no grace beyond it: with PostgreSQL away nothing could be paid anyway, and the answer is 503.
+STALE_SECONDS_MAX = 2.0
+# Some 10 MB. The entries of those who called longest ago give way.
+ENTRIES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FindUser:
+    tenant_id: str
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class FindTenant:
+    tenant_id: str
+
+
+class AccessCache:
+    """Answers from memory, or by one query for all who ask for the same at the same time."""
+
+    def __init__(self, transaction: OpenTransaction) -> None:
+        # Look-ups of different keys that come together share a transaction, but wait for no payment's commit.
+        self._lookups = GroupCommit(transaction)
+        self._users = _Remembered(self._find_user)
+        self._tenants = _Remembered(self._find_tenant)
+
+    async def user(self, tenant_id: str, subject: str) -> UserAccess | None:
+        """The user as of at most STALE_SECONDS_MAX ago; None if disabled or unknown. Raises Unavailable."""
+        return await self._users.get((tenant_id, subject))
+
+    async def tenant(self, tenant_id: str) -> TenantAccess | None:
+        """The tenant as of at most STALE_SECONDS_MAX ago; None if there is none. Raises Unavailable."""
+        return await self._tenants.get(tenant_id)
+
+    def forget(self, tenant_id: str, subject: str | None = None) -> None:
+        """Has what was just changed here looked up anew; other processes notice within the bound."""
+        self._tenants.forget(tenant_id)
+        if subject is not None:
+            self._users.forget((tenant_id, subject))
+
+    async def drain(self) -> None:
+        await self._lookups.drain()
+
+    async def _find_user(self, key: tuple[str, str]) -> UserAccess | None:
+        tenant_id, subject = key
+        try:
+            user_id = UUID(subject)
+        except ValueError:
+            return None
+        return await self._lookups.submit(find_users, FindUser(tenant_id, user_id))
+
+    async def _find_tenant(self, tenant_id: str) -> TenantAccess | None:
+        # No tenant's id has a comma; the list of a transaction's tenants is separated by them.
+        if "," in tenant_id:
+            return None
+        return await self._lookups.submit(find_tenants, FindTenant(tenant_id))
+
+
+async def find_users(conn: Connection, commands: Sequence[FindUser]) -> list[UserAccess | None]:
+    users = await find_user_accesses(conn, {(command.tenant_id, command.user_id) for command in commands})
+    return [users.get((command.tenant_id, command.user_id)) for command in commands]
+
+
+async def find_tenants(conn: Connection, commands: Sequence[FindTenant]) -> list[TenantAccess | None]:
+    tenants = await find_tenant_accesses(conn, {command.tenant_id for command in commands})
+    return [tenants.get(command.tenant_id) for command in commands]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry[V]:
+    value: V | None
+    expires: float
+
+
+class _Remembered[K, V]:
+    """Values by key, each at most STALE_SECONDS_MAX old, counted from before the question was asked."""
+
+    def __init__(self, find: Callable[[K], Awaitable[V | None]]) -> None:
+        self._find = find
+        self._entries: dict[K, _Entry[V]] = {}
+        self._questions: dict[K, asyncio.Task[_Entry[V]]] = {}
+
+    async def get(self, key: K) -> V | None:
+        entry = self._entries.get(key)
+        if entry is not None and time.monotonic() < entry.expires:
+            return entry.value
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = asyncio.create_task(self._ask(key))
+            # Everybody who asked may be gone; nobody need look at the failure then.
+            question.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # One who hangs up does not cancel the question of the others.
+        entry = await asyncio.shield(question)
+        if time.monotonic() >= entry.expires:
+            raise TooBusy
+        return entry.value
+
+    def forget(self, key: K) -> None:
+        """What was found is forgotten, and what is being asked will not be kept."""
+        self._entries.pop(key, None)
+        self._questions.pop(key, None)
+
+    async def _ask(self, key: K) -> _Entry[V]:
+        expires = time.monotonic() + STALE_SECONDS_MAX
+        this_question = asyncio.current_task()
+        try:
+            entry = _Entry(await self._find(key), expires)
+            if self._questions.get(key) is this_question:
+                self._keep(key, entry)
+            return entry
+        finally:
+            if self._questions.get(key) is this_question:
+                del self._questions[key]
+
+    def _keep(self, key: K, entry: _Entry[V]) -> None:
+        # Taken out first, so that the order of the entries is that of their age.
+        self._entries.pop(key, None)
+        # What does not exist is not remembered: a new tenant's or user's first request finds it.
+        if entry.value is None:
+            return
+        if len(self._entries) >= ENTRIES_MAX:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = entry
