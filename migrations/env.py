@@ -11,7 +11,7 @@ roles: dict[str, str] = context.config.attributes["roles"]
 
 
 def run_sql(path: Path) -> None:
-    """Runs a file of plain SQL in which :runtime_role and :relay_role stand for the roles' quoted names."""
+    """Runs a file of plain SQL in which :runtime_role, :relay_role, :auditor_role stand for the roles' quoted names."""
     driver = cast("Connection", connection.connection.driver_connection)
     text = path.read_text(encoding="utf-8")
     for placeholder, role in roles.items():

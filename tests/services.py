@@ -52,11 +52,13 @@ class PostgresServer:
     def stop(self) -> None:
         self._server.stop()
 
-    def create_database(self, name: str) -> str:
-        """Makes an empty database that belongs to `app`, and returns its DATABASE_URL."""
+    def create_database(self, name: str, *, owner: str = "app") -> str:
+        """Makes an empty database and returns its DATABASE_URL; an owner other than `app` is made, without powers."""
         with self._server.connect_as_superuser() as conn:
-            conn.execute(sql.SQL("CREATE DATABASE {} OWNER app").format(sql.Identifier(name)))
-        return self._server.url(name)
+            if owner != "app":
+                conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
+            conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
+        return self._server.url(name).replace("app:app@", f"{owner}@" if owner != "app" else "app:app@")
 
 
 class _Run(Protocol):

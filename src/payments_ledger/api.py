@@ -6,10 +6,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from payments_ledger.admin import routes as admin_routes
 from payments_ledger.auth import routes as auth_routes
 from payments_ledger.auth.access import AccessCache
+from payments_ledger.auth.logins import Logins, attempts_of
 from payments_ledger.auth.passwords import hash_of_nobody
 from payments_ledger.auth.refusals import Refusals
 from payments_ledger.auth.tokens import Tokens
@@ -23,7 +26,20 @@ from payments_ledger.platform.http import RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
+from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import MEMORY_URL, Settings
+
+# What a browser's script of another origin may send and read, besides what it always may.
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Tenant-Id", "X-Correlation-Id")
+CORS_ANSWER_HEADERS = (
+    "Idempotent-Replayed",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Correlation-Id",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -32,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     secret = settings.jwt_secret.get_secret_value()
     database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
     commands = GroupCommit(database.transaction)
+    counters = counters_of(settings.redis_url)
+    attempts = attempts_of(settings.redis_url)
     access = AccessCache(database.transaction)
     refusals = Refusals(database.transaction)
     chaos = chaos_of(settings)
@@ -46,6 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         keeping_up.cancel()
         await chaos.close()
         await commands.drain()
+        await counters.close()
+        await attempts.close()
         await access.drain()
         await refusals.drain()
         await database.close()
@@ -60,13 +80,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.commands = commands
+    app.state.rate_limiter = RateLimiter(settings, counters)
+    app.state.logins = Logins(settings, counters, attempts)
     app.state.access = access
     app.state.chaos = chaos
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(
-        secret=secret, issuer=settings.jwt_issuer, lifetime_seconds=settings.token_expires_seconds
+        secret=secret,
+        secrets_previous=[previous.get_secret_value() for previous in settings.jwt_secrets_previous],
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime_seconds=settings.token_expires_seconds,
     )
 
+    app.include_router(auth_routes.login_router)
     app.include_router(auth_routes.router)
     app.include_router(payments_routes.router)
     app.include_router(ledger_routes.router)
@@ -75,7 +102,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
 
     install_problem_handlers(app, refusals.note)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(RequestTrail)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
 
 

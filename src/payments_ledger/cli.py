@@ -1,23 +1,30 @@
 """The command line: every way to start the engine."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from payments_ledger import migrate as migrations
 from payments_ledger import seed as demo
+from payments_ledger.api import create_app
 from payments_ledger.errors import LedgerError, SchemaMissing
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import Settings
+from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
+from payments_ledger.verify.checks import CHECKS
+from payments_ledger.verify.report import as_json, print_report
 from payments_ledger.worker import Worker
 
 app = typer.Typer(
@@ -51,6 +58,8 @@ def api(
         access_log=False,
         log_config=None,
         server_header=False,
+        # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
+        proxy_headers=False,
         timeout_graceful_shutdown=15,
     )
 
@@ -89,6 +98,44 @@ def seed() -> None:
 
 
 @app.command()
+def verify(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's books.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only what was written since this time (UTC).")] = None,
+    authorized_seconds_max: Annotated[
+        int, typer.Option(min=0, help="A payment that is AUTHORIZED for longer is a failure.")
+    ] = AUTHORIZED_SECONDS_MAX,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Audit the books: recompute everything from the rows, change nothing. Exit status 1 if something does not hold."""
+    url = _settings().database_url
+
+    async def run() -> list[Result]:
+        results: list[Result] = []
+        with errors.status("Auditing …") as status:
+            found = audit(url, tenant_id=tenant, since=_as_utc(since), authorized_seconds_max=authorized_seconds_max)
+            async for result in found:
+                results.append(result)
+                status.update(f"Auditing … {len(results)} of {len(CHECKS)}: {result.check.name}")
+        return results
+
+    try:
+        results = asyncio.run(run())
+    except LedgerError as error:
+        _fail(error.detail, "Look at DATABASE_URL, and whether payments-ledger migrate has run.")
+    if json_output:
+        typer.echo(as_json(results))
+    else:
+        print_report(Console(), results)
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API."""
+    typer.echo(json.dumps(create_app(_settings()).openapi(), indent=2, ensure_ascii=False))
+
+
+@app.command()
 def dev(
     port: Port = 8000,
     once: Annotated[bool, typer.Option("--once", help="Exit after the demonstration.")] = False,
@@ -116,10 +163,15 @@ def _settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        _fail("\n".join(faults), "These settings are environment variables; see .env.example.")
+        _fail("\n".join(map(_fault, error.errors())), "These settings are environment variables; see .env.example.")
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     return settings
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """One line: the variable, if it is one alone, and what is wrong with it."""
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, fault['loc'])).upper()}: {message}" if fault["loc"] else f"{message}."
 
 
 async def _until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
@@ -132,6 +184,10 @@ async def _until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
         return await task
     except asyncio.CancelledError:
         return None
+
+
+def _as_utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
 def _fail(what: str, remedy: str) -> NoReturn:

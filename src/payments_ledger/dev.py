@@ -48,6 +48,8 @@ async def run(*, port: int, once: bool, data: Path) -> int:
             await asyncio.to_thread(migrate, url)
             await seed(url)
         settings = Settings(
+            # This is no production, whatever the environment says: its demo users' passwords are public.
+            app_env="development",
             database_url=url,
             redis_url=MEMORY_URL,
             rabbitmq_url=MEMORY_URL,
@@ -71,7 +73,11 @@ async def run(*, port: int, once: bool, data: Path) -> int:
 @asynccontextmanager
 async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
     """The API and the worker, as long as the block lasts."""
-    server = _Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False, server_header=False))
+    server = _Server(
+        uvicorn.Config(
+            create_app(settings), log_config=None, access_log=False, server_header=False, proxy_headers=False
+        )
+    )
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[listener]))
         working = tasks.create_task(Worker(settings).run())

@@ -59,6 +59,15 @@ class Unavailable(LedgerError):
     retry_after_seconds: ClassVar[int] = 1
 
 
+class Limited(LedgerError):
+    """Too many requests."""
+
+    def __init__(self, retry_after_seconds: int, detail: str | None = None) -> None:
+        """After `retry_after_seconds` the next request is admitted."""
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class InvalidParameter(Invalid):
     """A query parameter, path parameter or header is not valid; `field` is its name."""
 
@@ -91,6 +100,14 @@ class InvalidHeader(Unreadable):
 
 class InvalidCursor(Unreadable):
     """The cursor was not issued by this service for this list."""
+
+
+class LoginRests(Limited):
+    """Too many failed logins in a row with this e-mail address. It rests for a while."""
+
+
+class RateLimited(Limited):
+    """Too many requests in this minute. Retry-After says when the next one is admitted."""
 
 
 class BadCredentials(Unauthenticated):
@@ -166,6 +183,10 @@ class TooBusy(Unavailable):
 
 class DatabaseAway(Unavailable):
     """The database cannot be reached. Nothing was done; repeat the request."""
+
+
+class LoginAway(Unavailable):
+    """Logins cannot be counted right now, so none is admitted."""
 
 
 class SchemaMissing(Unavailable):

@@ -1,4 +1,4 @@
-"""Brings the schema up to date: two roles that own nothing, then the migrations, one process at a time."""
+"""Brings the schema up to date: three roles that own nothing, then the migrations, one process at a time."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
-from payments_ledger.platform.postgres import relay_role, runtime_role
+from payments_ledger.platform.postgres import auditor_role, relay_role, runtime_role
 
 # Any number, as long as nobody else on the server uses it: two starts at once take turns by it.
 MIGRATION_LOCK = 7_203_811_406
@@ -15,7 +15,11 @@ MIGRATION_LOCK = 7_203_811_406
 
 def migrate(database_url: str) -> None:
     """Applies what is missing; can be repeated and started twice at once. Raises sqlalchemy.exc.OperationalError."""
-    roles = {"runtime_role": runtime_role(database_url), "relay_role": relay_role(database_url)}
+    roles = {
+        "runtime_role": runtime_role(database_url),
+        "relay_role": relay_role(database_url),
+        "auditor_role": auditor_role(database_url),
+    }
     config = Config()
     config.set_main_option("script_location", str(_migrations_folder()))
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))

@@ -97,6 +97,7 @@ def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server:
         "JWT_SECRET": SECRET,
         "RATE_LIMIT_WRITE_PER_MIN": "1000000",
         "RATE_LIMIT_READ_PER_MIN": "1000000",
+        "LOGIN_RATE_LIMIT_PER_MIN": "1000000",
         "LOG_LEVEL": "WARNING",
     }
     engine = Engine(environment, free_port())

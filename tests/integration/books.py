@@ -1,11 +1,14 @@
 """What most tests need done first: a payment that went all the way, by the real use cases."""
 
+from http import HTTPStatus
+
 from uuid_utils.compat import uuid7
 
 from payments_ledger.audit import Origin
 from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.routes import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,
@@ -29,9 +32,9 @@ async def create_a_payment(
 
     def render(_: CreatePayment, payment: Payment) -> Answer:
         created.append(payment)
-        return Answer(201, b"{}")
+        return Answer(HTTPStatus.CREATED, payment_body(payment))
 
-    scope = Scope(tenant_id, "tester", "POST /", idempotency_key) if idempotency_key else None
+    scope = Scope(tenant_id, "tester", "POST /v1/payment-intents", idempotency_key) if idempotency_key else None
     async with database.transaction([tenant_id]) as conn:
         await answer_once(create_payments, render)(conn, [Keyed(command, scope, b"f", 60)])
     return created[0]

@@ -1,7 +1,7 @@
 """A migrated database, and for each test a tenant of its own, so that tests need not clean up and never meet."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -24,6 +24,7 @@ from payments_ledger.seed import add_tenant
 from tests.services import PostgresServer
 
 SECRET = "a secret of more than thirty-two bytes"
+UNLIMITED = 1_000_000
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +88,9 @@ def settings(database_url: str) -> Settings:
         redis_url=MEMORY_URL,
         rabbitmq_url=MEMORY_URL,
         jwt_secret=SecretStr(SECRET),
+        rate_limit_write_per_min=UNLIMITED,
+        rate_limit_read_per_min=UNLIMITED,
+        login_rate_limit_per_min=UNLIMITED,
     )
 
 
@@ -97,7 +101,7 @@ class Api:
     client: httpx.AsyncClient
     tokens: Tokens
     commands: GroupCommit
-    users: psycopg.Connection
+    database_url: str
 
     def headers(self, tenant_id: str, *, role: str = "ops", home: str | None = None) -> dict[str, str]:
         """Of a fresh user of the tenant (or of `home`) with the role, acting for the tenant."""
@@ -108,29 +112,30 @@ class Api:
     def add_user(self, tenant_id: str, role: str) -> str:
         """The id of a new user, who has no password."""
         user_id = str(uuid4())
-        with self.users.transaction():
-            self.users.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant_id])
-            self.users.execute(
+        # Not awaited, so that making a request's headers need not be.
+        with psycopg.connect(driver_url(self.database_url)) as conn:
+            conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant_id])
+            conn.execute(
                 "INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, 'none')",
                 [tenant_id, user_id, f"{user_id}@test"],
             )
-            self.users.execute("INSERT INTO user_roles VALUES (%s, %s, %s)", [tenant_id, user_id, role])
+            conn.execute("INSERT INTO user_roles VALUES (%s, %s, %s)", [tenant_id, user_id, role])
         return user_id
 
 
-@pytest.fixture(scope="session")
-def users(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection that adds users at once, so that making a request's headers need not be awaited."""
-    with psycopg.connect(driver_url(database_url), autocommit=True) as conn:
-        yield conn
-
-
 @pytest.fixture
-async def api(settings: Settings, users: psycopg.Connection) -> AsyncIterator[Api]:
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    async with serving(settings) as api:
+        yield api
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *, address: str = "127.0.0.1") -> AsyncIterator[Api]:
+    """An application with these settings, and a client who calls it from the address."""
     app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 50000))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        yield Api(client, app.state.tokens, app.state.commands, users)
+        yield Api(client, app.state.tokens, app.state.commands, settings.database_url)

@@ -1,14 +1,17 @@
 """Who gets in: tokens, tenants, permissions, and what the operation routes tell."""
 
 import json
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from payments_ledger.auth.tokens import Identity
+from payments_ledger.platform.settings import Settings
 from payments_ledger.seed import seed
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, serving
 from tests.integration.test_payments_http import BODY, PATH, assert_problem
+from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +142,20 @@ async def test_a_token_of_an_unknown_tenant_writes_nothing(api: Api) -> None:
     assert (await api.client.post(PATH, json=BODY, headers=headers)).status_code >= 400
 
 
+async def test_before_the_migrations_every_route_says_that_the_schema_is_missing(
+    postgres: PostgresServer, settings: Settings
+) -> None:
+    empty = settings.model_copy(update={"database_url": postgres.create_database("empty")})
+    async with serving(empty) as api:
+        token = api.tokens.issue(Identity(str(uuid4()), "t", ("ops",), frozenset(), "pro", "region-a"))
+        headers = {"Authorization": f"Bearer {token}", "X-Tenant-Id": "t"}
+        for method, path in TENANT_ROUTES:
+            response = await call(api, method, path, headers)
+            assert_problem(response, 503, "schema_missing")
+            assert response.headers["Retry-After"] == "1"
+        assert (await api.client.get("/readyz")).status_code == 503
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", PATH, 405), ("PUT", "/v1/me", 405)]
 )
@@ -160,3 +177,15 @@ async def test_health_readiness_metrics_and_documentation_are_open(api: Api, ten
     assert (await api.client.get("/docs")).status_code == 200
     paths = (await api.client.get("/openapi.json")).json()["paths"]
     assert set(paths) >= {"/v1/auth/token", "/v1/me", PATH, "/v1/ledger/entries", "/v1/ledger/balances", "/readyz"}
+
+
+async def test_a_script_of_another_origin_is_answered_only_if_it_was_named(settings: Settings) -> None:
+    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    async with serving(settings) as api:
+        answer = await api.client.options(PATH, headers=asked)
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    async with serving(settings.model_copy(update={"cors_origins": ("https://shop.example",)})) as api:
+        answer = await api.client.options(PATH, headers=asked)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://shop.example")
+        other = await api.client.options(PATH, headers=asked | {"Origin": "https://elsewhere.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers

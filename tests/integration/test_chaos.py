@@ -7,12 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import httpx
-import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
-from payments_ledger.api import create_app
 from payments_ledger.chaos import Chaos, DisturbedPublisher, Faults, MemoryChaosStore, chaos_of
 from payments_ledger.errors import ChaosInjected
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
@@ -26,7 +23,7 @@ from payments_ledger.platform.settings import Settings
 from payments_ledger.seed import add_tenant
 from payments_ledger.worker import Worker
 from tests.integration.books import confirm_a_payment, create_a_payment
-from tests.integration.conftest import Api, opened
+from tests.integration.conftest import Api, opened, serving
 from tests.integration.test_admin_http import audit
 from tests.integration.test_payments_http import PATH, assert_problem, create
 from tests.services import PostgresServer, RedisServer
@@ -39,20 +36,9 @@ FAIL = {"enabled": True, "fail_percent": 100, "latency_ms": 0}
 OFF = {"enabled": False, "fail_percent": 0, "latency_ms": 0}
 
 
-@asynccontextmanager
-async def served(settings: Settings, users: psycopg.Connection) -> AsyncIterator[Api]:
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield Api(client, app.state.tokens, app.state.commands, users)
-
-
 @pytest.fixture
-async def chaotic(settings: Settings, users: psycopg.Connection) -> AsyncIterator[Api]:
-    async with served(settings.model_copy(update={"chaos_enabled": True}), users) as api:
+async def chaotic(settings: Settings) -> AsyncIterator[Api]:
+    async with serving(settings.model_copy(update={"chaos_enabled": True})) as api:
         yield api
 
 
@@ -146,12 +132,12 @@ async def test_faults_beyond_the_bounds_are_refused(
 
 
 async def test_a_change_holds_in_every_process_within_two_seconds_and_ends_when_redis_is_away(
-    settings: Settings, users: psycopg.Connection, tenant: str, redis_server: RedisServer
+    settings: Settings, tenant: str, redis_server: RedisServer
 ) -> None:
     shared = settings.model_copy(update={"chaos_enabled": True, "redis_url": redis_server.url})
     async with (
-        served(shared, users) as here,
-        served(shared, users) as there,
+        serving(shared) as here,
+        serving(shared) as there,
         keeping_up(chaos_of(shared)) as worker,
     ):
         admin, ops = here.headers(tenant, role="admin"), here.headers(tenant)

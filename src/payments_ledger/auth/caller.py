@@ -15,6 +15,7 @@ from payments_ledger.auth.queries import TenantAccess
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.chaos import Chaos
 from payments_ledger.errors import (
+    LedgerError,
     MissingHeader,
     PolicyDenied,
     RepeatedHeader,
@@ -24,6 +25,8 @@ from payments_ledger.errors import (
     UnknownTenant,
 )
 from payments_ledger.money import Money
+from payments_ledger.platform.exact_json import ExactJSONRoute
+from payments_ledger.platform.rate_limit import RateLimiter, client_address
 from payments_ledger.platform.tracing import current_trace
 
 # Only documents the scheme; the header is read below, so that its errors are problem documents like all others.
@@ -72,13 +75,29 @@ def attempt_of(identity: Identity, tenant: TenantAccess, permission: Permission,
     )
 
 
-def identify(request: Request) -> Identity:
-    """The identity in the Authorization header; raises Unauthenticated."""
-    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated
-    tokens: Tokens = request.app.state.tokens
-    identity = tokens.verify(token)
+class CallerRoute(ExactJSONRoute):
+    """A route that knows its caller, and has counted the request, before it reads anything else of it."""
+
+    async def admit(self, request: Request) -> None:
+        await identify(request)
+
+
+async def identify(request: Request) -> Identity:
+    """The identity in the Authorization header, counted against its rate limit once a request.
+
+    Who cannot be identified is counted by address. Raises Unauthenticated, RepeatedHeader or RateLimited.
+    """
+    known: Identity | None = getattr(request.state, "identity", None)
+    if known is not None:
+        return known
+    limiter: RateLimiter = request.app.state.rate_limiter
+    try:
+        identity = _verified(request)
+    except LedgerError:
+        await limiter.admit(request, f"address:{client_address(request)}")
+        raise
+    # By the token's own tenant: another X-Tenant-Id is no fresh quota.
+    await limiter.admit(request, f"caller:{identity.tenant_id}:{identity.subject}")
     # Whom a refusal further on will be put down to.
     request.state.identity = identity
     return identity
@@ -92,7 +111,7 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
         _scheme: Annotated[object, Depends(_bearer)],
         _tenant: Annotated[str | None, Header(alias="X-Tenant-Id", description="Required")] = None,
     ) -> Caller:
-        identity = identify(request)
+        identity = await identify(request)
         tenant_id = single_header(request, "X-Tenant-Id")
         if not tenant_id:
             raise MissingHeader("X-Tenant-Id is missing.")
@@ -110,7 +129,7 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
 
 async def current_identity(request: Request) -> Identity:
     """The identity as the database has it now; raises Unauthenticated or TenantSuspended."""
-    identity = identify(request)
+    identity = await identify(request)
     return (await _look_up(request, identity, identity.tenant_id)).identity
 
 
@@ -120,6 +139,14 @@ def single_header(request: Request, name: str) -> str | None:
     if len(values) > 1:
         raise RepeatedHeader(f"{name} was sent {len(values)} times.")
     return values[0] if values else None
+
+
+def _verified(request: Request) -> Identity:
+    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    tokens: Tokens = request.app.state.tokens
+    return tokens.verify(token)
 
 
 async def _look_up(request: Request, identity: Identity, tenant_id: str) -> Caller:

@@ -1,7 +1,10 @@
 """Bearer tokens: JWTs (RFC 7519) with one pinned algorithm and every claim required, after RFC 8725."""
 
+import hmac
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import jwt
@@ -10,6 +13,9 @@ from payments_ledger.errors import Unauthenticated
 
 ALGORITHM = "HS256"
 LEEWAY_SECONDS_MAX = 60
+REQUIRED_CLAIMS = ("exp", "iss", "sub", "jti", "tid")
+# Several times what a token of many roles needs.
+TOKEN_LENGTH_MAX = 8192
 
 # The tenant of global administrators, who may name any existing tenant.
 EVERY_TENANT = "*"
@@ -28,9 +34,21 @@ class Identity:
 
 
 class Tokens:
-    def __init__(self, *, secret: str, issuer: str, lifetime_seconds: int) -> None:
+    """Signs with one secret and verifies with any of several, so that a change of the secret logs nobody out."""
+
+    def __init__(
+        self,
+        *,
+        secret: str,
+        issuer: str,
+        lifetime_seconds: int,
+        secrets_previous: Sequence[str] = (),
+        audience: str | None = None,
+    ) -> None:
         self._secret = secret
+        self._secret_by_key_id = {_key_id(each): each for each in (*secrets_previous, secret)}
         self._issuer = issuer
+        self._audience = audience
         self.lifetime_seconds = lifetime_seconds
 
     def issue(self, identity: Identity) -> str:
@@ -47,28 +65,66 @@ class Tokens:
             "plan": identity.plan,
             "region": identity.region,
         }
-        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+        if self._audience:
+            claims["aud"] = self._audience
+        return jwt.encode(claims, self._secret, algorithm=ALGORITHM, headers={"kid": _key_id(self._secret)})
 
     def verify(self, token: str) -> Identity:
         """The identity that a token of ours speaks of; raises Unauthenticated."""
         try:
             claims = jwt.decode(
                 token,
-                self._secret,
+                self._secret_of(token),
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
+                audience=self._audience,
                 leeway=min(LEEWAY_SECONDS_MAX, self.lifetime_seconds),
-                options={"require": ["exp", "iss", "sub", "jti", "tid"]},
+                options={"require": [*REQUIRED_CLAIMS, *(["aud"] if self._audience else [])]},
             )
-            return Identity(
-                subject=claims["sub"],
-                tenant_id=str(claims["tid"]),
-                roles=tuple(claims["roles"]),
-                permissions=frozenset(claims["perms"]),
-                plan=claims["plan"],
-                region=claims["region"],
-            )
+            return _identity(claims)
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The bearer token has expired.") from None
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        # RecursionError: JSON nested without end; OverflowError: an instant beyond all calendars.
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
             raise Unauthenticated("The bearer token is not valid.") from None
+
+    def _secret_of(self, token: str) -> str:
+        """The secret that the token's header names. It only chooses among ours: nothing is fetched, nothing opened."""
+        if len(token) > TOKEN_LENGTH_MAX:
+            raise ValueError
+        key_id = jwt.get_unverified_header(token).get("kid")
+        # Tokens from before the secrets had names carry none.
+        return self._secret if key_id is None else self._secret_by_key_id[key_id]
+
+
+def _identity(claims: Mapping[str, Any]) -> Identity:
+    """Raises ValueError for a claim of another type than ours, however well it is signed."""
+    for name in ("exp", "iat", "nbf"):
+        if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
+            raise ValueError(name)
+    _text(claims["jti"])
+    return Identity(
+        subject=_text(claims["sub"]),
+        tenant_id=_text(claims["tid"]),
+        roles=_texts(claims["roles"]),
+        permissions=frozenset(_texts(claims["perms"])),
+        plan=_text(claims["plan"]),
+        region=_text(claims["region"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_text, value))
+
+
+def _key_id(secret: str) -> str:
+    """A name for the secret, the same in every process. It tells no more of it than any signed token does."""
+    return hmac.digest(secret.encode(), b"key id", "sha256").hex()[:16]

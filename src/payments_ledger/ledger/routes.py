@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from payments_ledger.auth.caller import Caller, caller_with
+from payments_ledger.auth.caller import Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
@@ -19,7 +19,7 @@ from payments_ledger.platform.parameters import Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented
 
-router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
+router = APIRouter(prefix="/v1/ledger", tags=["ledger"], route_class=CallerRoute)
 
 Reader = Annotated[Caller, Depends(caller_with(Permission.LEDGER_READ))]
 From = Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")]

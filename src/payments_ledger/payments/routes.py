@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth.caller import Caller, caller_with, single_header
+from payments_ledger.auth.caller import Caller, CallerRoute, caller_with, single_header
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
 from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
@@ -18,14 +18,13 @@ from payments_ledger.money import format_amount, parse_money
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
-from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.parameters import CanonicalUUID
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented, problem_body, status_of
 
 PATH = "/v1/payment-intents"
 
-router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=ExactJSONRoute)
+router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=CallerRoute)
 
 Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
@@ -126,16 +125,16 @@ async def get_payment_intent(request: Request, caller: Reader, payment_id: Canon
         payment = await find_payment(conn, caller.tenant_id, payment_id)
     if payment is None:
         raise PaymentNotFound
-    return Response(_body(payment), media_type="application/json")
+    return Response(payment_body(payment), media_type="application/json")
 
 
 def _render_created(command: CreatePayment, payment: Payment) -> Answer:
-    return Answer(HTTPStatus.CREATED, _body(payment), location=f"{PATH}/{payment.id}")
+    return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 
 
 def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
-        return Answer(HTTPStatus.OK, _body(outcome))
+        return Answer(HTTPStatus.OK, payment_body(outcome))
     body = problem_body(
         outcome.error,
         instance=f"{PATH}/{command.payment_id}/confirm",
@@ -172,7 +171,8 @@ async def _answer[C: Command](
     return Response(answer.body, answer.status, headers, media_type)
 
 
-def _body(payment: Payment) -> bytes:
+def payment_body(payment: Payment) -> bytes:
+    """The payment as clients see it, to the byte."""
     body = PaymentIntent.model_construct(
         id=str(payment.id),
         amount=format_amount(payment.money.amount, payment.money.currency),

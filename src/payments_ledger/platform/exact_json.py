@@ -50,12 +50,16 @@ class _ExactRequest(Request):
 
 
 class ExactJSONRoute(APIRoute):
-    """A route whose body is read by `parse_exact_json`."""
+    """A route whose body is read by `parse_exact_json`, after `admit` has let the request in."""
+
+    async def admit(self, request: Request) -> None:
+        """Raises what refuses the request whatever its body is."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_exactly(request: Request) -> Response:
+            await self.admit(request)
             return await handle(_ExactRequest(request.scope, request.receive))
 
         return handle_exactly

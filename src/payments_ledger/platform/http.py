@@ -31,6 +31,8 @@ class RequestTrail:
         trace = begin_trace(headers.get("x-correlation-id"), headers.get("traceparent"))
         began = time.perf_counter()
         status = 0
+        # One dictionary for all who see this request, however often its scope is copied.
+        state = scope.setdefault("state", {})
 
         async def send_with_trace(message: Message) -> None:
             nonlocal status
@@ -38,6 +40,9 @@ class RequestTrail:
                 status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["X-Correlation-Id"] = trace.correlation_id
+                if usage := state.get("rate_limit"):
+                    answer["RateLimit-Policy"] = usage.policy_field
+                    answer["RateLimit"] = usage.state_field
                 if trace.traceparent:
                     answer["traceparent"] = trace.traceparent
             await send(message)

@@ -1,6 +1,6 @@
 """PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -23,15 +23,15 @@ LOCK_WAIT_SECONDS_MAX = 3
 # A process that was stopped in the middle of a transaction must not hold its locks for long.
 IDLE_IN_TRANSACTION_SECONDS_MAX = 30
 
-SERVER_SETTINGS = " ".join(
-    f"-c {name}={value}"
-    for name, value in {
-        "timezone": "UTC",
-        "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
-        "lock_timeout": f"{LOCK_WAIT_SECONDS_MAX}s",
-        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
-    }.items()
-)
+SERVER_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
+    "lock_timeout": f"{LOCK_WAIT_SECONDS_MAX}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
+}
+
+# How libpq's `options` write a blank within a value.
+BLANK = r"\ "
 
 # Seconds between attempts to reach a database that is away; the pool doubles them up to its own bound.
 RECONNECT_SECONDS_MAX = 5.0
@@ -52,6 +52,11 @@ def relay_role(url: str) -> str:
     return f"{_database_name(url)}_relay"
 
 
+def auditor_role(url: str) -> str:
+    """The role that reads the books of every tenant, and writes nothing."""
+    return f"{_database_name(url)}_auditor"
+
+
 def _database_name(url: str) -> str:
     return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
 
@@ -59,14 +64,18 @@ def _database_name(url: str) -> str:
 class Database:
     """A pool of connections whose transactions run under `role`; without a role as the owner (migrate and seed)."""
 
-    def __init__(self, url: str, *, role: str | None, pool_size_max: int) -> None:
+    def __init__(
+        self, url: str, *, role: str | None, pool_size_max: int, server_settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`server_settings` are PostgreSQL's, on top of SERVER_SETTINGS."""
         self._role = role
+        options = (SERVER_SETTINGS | dict(server_settings or {})).items()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             driver_url(url),
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 3,
-                "options": SERVER_SETTINGS,
+                "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in options),
                 "application_name": "payments-ledger",
                 "tcp_user_timeout": 5000,
             },

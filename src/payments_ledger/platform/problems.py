@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from payments_ledger.errors import LedgerError
 from payments_ledger.platform.tracing import current_trace
 
 MEDIA_TYPE = "application/problem+json"
+REFERENCE = "#/components/schemas/{model}"
 
 STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Unreadable: HTTPStatus.BAD_REQUEST,
@@ -23,6 +25,7 @@ STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
+    errors.Limited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -66,6 +69,7 @@ type OnRefusal = Callable[[Request, LedgerError], None]
 
 def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
     """Answers every error of the application, the framework's own included, with a problem document."""
+    app.openapi = partial(_with_problem_schema, app.openapi)  # type: ignore[method-assign]
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, errors.Unauthenticated | errors.Forbidden):
@@ -79,16 +83,22 @@ def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route in the OpenAPI document: the problems that it can answer with."""
-    return {
-        int(status): {"model": Problem, "description": status.phrase, "content": {MEDIA_TYPE: {}}}
-        for status in statuses
-    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model=Problem.__name__)}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def _with_problem_schema(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document with the schema that `documented` refers to: FastAPI adds those of JSON bodies only."""
+    document = describe()
+    schema = Problem.model_json_schema(ref_template=REFERENCE)
+    document["components"]["schemas"] |= schema.pop("$defs") | {Problem.__name__: schema}
+    return document
 
 
 async def _on_ledger_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LedgerError)
     headers: dict[str, str] = {}
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable | errors.Limited):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"

@@ -1,15 +1,43 @@
 """Redis, where it is used: a cache and a counter of requests, never a record of anything."""
 
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import redis.asyncio as redis
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+log = structlog.get_logger(__name__)
+
+# For readyz, which may wait: is it there at all?
 ANSWER_SECONDS_MAX = 1.0
+# For requests: some hundred times what a healthy Redis needs, and still not much to the one client that waits for it.
+PIPELINE_SECONDS_MAX = 0.3
+# Requests that share a pipeline. Beyond it the first would wait for the reading of too many answers.
+PIPELINE_SIZE_MAX = 256
+# After a failure nobody waits for Redis before a question asked on the side was answered; this often it is asked.
+REST_SECONDS = 1.0
+
+type Command = tuple[str | bytes | int, ...]
 
 
-def connect(url: str) -> redis.Redis:
-    """A client that connects when it is first used and again after every loss."""
+class RedisAway(Exception):
+    """Redis does not answer, or did not lately."""
+
+
+def connect(url: str, *, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis.Redis:
+    """A client that connects when it is first used and again after every loss. It repeats nothing by itself."""
     return redis.Redis.from_url(
-        url, socket_connect_timeout=ANSWER_SECONDS_MAX, socket_timeout=ANSWER_SECONDS_MAX, protocol=3
+        url,
+        socket_connect_timeout=answer_seconds_max,
+        socket_timeout=answer_seconds_max,
+        retry=Retry(NoBackoff(), 0),
+        protocol=3,
     )
 
 
@@ -18,3 +46,96 @@ async def is_up(client: redis.Redis) -> bool:
         return bool(await client.ping())
     except (RedisError, OSError):
         return False
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    commands: Sequence[Command]
+    answer: asyncio.Future[list[Any]]
+
+
+class Pipeline:
+    """Commands of concurrent requests in one round trip: while one pipeline is on its way, the next collects.
+
+    The round trip belongs to a task of its own. A request that is cancelled leaves its commands in it, so no
+    connection is ever left with an answer that nobody read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url, answer_seconds_max=PIPELINE_SECONDS_MAX)
+        self._queue: list[_Waiting] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._away = False
+        self._asked_at = 0.0
+
+    async def run(self, *commands: Command) -> list[Any]:
+        """The answers to the commands, in their order. Raises RedisAway, at once while Redis is known to be away."""
+        if self._away:
+            self._ask_on_the_side()
+            raise RedisAway
+        waiting = _Waiting(commands, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
+        return await waiting.answer
+
+    async def close(self) -> None:
+        for task in (self._sending, self._asking):
+            if task is not None:
+                await asyncio.wait([task])
+        await self._client.aclose()
+
+    async def _send_all(self) -> None:
+        try:
+            while self._queue:
+                # Commands of requests that the event loop is just about to handle still join.
+                await asyncio.sleep(0)
+                batch, self._queue = self._queue[:PIPELINE_SIZE_MAX], self._queue[PIPELINE_SIZE_MAX:]
+                await self._send(batch)
+        finally:
+            self._sending = None
+
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            for waiting in batch:
+                for command in waiting.commands:
+                    pipeline.execute_command(*command)
+            answers = iter(await pipeline.execute(raise_on_error=False))
+        except (RedisError, OSError) as error:
+            log.warning("redis away", error=str(error))
+            self._away = True
+            self._asked_at = time.monotonic()
+            # Whoever queued meanwhile need not wait for a second failure.
+            batch, self._queue = [*batch, *self._queue], []
+            for waiting in batch:
+                _settle(waiting, RedisAway())
+            return
+        for waiting in batch:
+            own = [next(answers) for _ in waiting.commands]
+            # A Redis that answers with errors (loading, read-only, out of memory) is as good as none.
+            failed = next((answer for answer in own if isinstance(answer, Exception)), None)
+            if failed:
+                log.warning("redis refuses", error=str(failed))
+            _settle(waiting, RedisAway() if failed else own)
+
+    def _ask_on_the_side(self) -> None:
+        if self._asking is None and time.monotonic() - self._asked_at > REST_SECONDS:
+            self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            self._away = not await is_up(self._client)
+            self._asked_at = time.monotonic()
+        finally:
+            self._asking = None
+
+
+def _settle(waiting: _Waiting, outcome: list[Any] | RedisAway) -> None:
+    if waiting.answer.done():
+        return
+    if isinstance(outcome, RedisAway):
+        waiting.answer.set_exception(outcome)
+    else:
+        waiting.answer.set_result(outcome)

@@ -1,11 +1,15 @@
 """The settings: environment variables (or a .env file) by the names below, with the defaults of the README's table."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEMORY_URL = "memory://"
+DEFAULT_SECRET = "change-me"  # noqa: S105
+# RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
+SECRET_BYTES_MIN = 32
 
 
 def _with_scheme(*schemes: str) -> AfterValidator:
@@ -17,10 +21,20 @@ def _with_scheme(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _split(text: object) -> object:
+    return tuple(filter(None, map(str.strip, text.split(",")))) if isinstance(text, str) else text
+
+
+# NoDecode: a list in the environment is written as people write one, not as JSON.
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+CommaSeparatedSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+
+
 class Settings(BaseSettings):
     """Read once when a process starts. A URL's scheme picks the implementation."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    # A refused setting may be a secret: errors do not repeat it.
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     app_env: Literal["development", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -33,12 +47,17 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, _with_scheme("redis://", "rediss://", MEMORY_URL)] = "redis://redis:6379/0"
     rabbitmq_url: Annotated[str, _with_scheme("amqp://", "amqps://", MEMORY_URL)] = "amqp://guest:guest@rabbitmq:5672/"
 
-    jwt_secret: SecretStr = SecretStr("change-me")
+    jwt_secret: SecretStr = SecretStr(DEFAULT_SECRET)
+    jwt_secrets_previous: CommaSeparatedSecrets = ()
     jwt_issuer: str = "local-auth"
+    jwt_audience: str | None = None
     token_expires_seconds: Annotated[int, Field(ge=1)] = 3600
 
     rate_limit_write_per_min: Annotated[int, Field(ge=1)] = 60
     rate_limit_read_per_min: Annotated[int, Field(ge=1)] = 240
+    login_rate_limit_per_min: Annotated[int, Field(ge=1)] = 30
+    trusted_proxies: CommaSeparated = ()
+    cors_origins: CommaSeparated = ()
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
     chaos_enabled: bool = False
 
@@ -46,3 +65,28 @@ class Settings(BaseSettings):
     orders_exchange: str = "orders.x"
     orders_queue: str = "payments.orders.events"
     orders_routing_key: str = "order.confirmed"
+
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Self:
+        """What is handy on a laptop is refused where APP_ENV says that it counts."""
+        if self.app_env == "production" and (faults := list(self._unfit())):
+            raise ValueError(f"APP_ENV is production, but {'; '.join(faults)}")
+        return self
+
+    def _unfit(self) -> Iterator[str]:
+        if self.jwt_secret.get_secret_value() == DEFAULT_SECRET:
+            yield "JWT_SECRET is the default, which everybody knows"
+        elif _is_short(self.jwt_secret):
+            yield f"JWT_SECRET is shorter than {SECRET_BYTES_MIN} bytes"
+        if any(map(_is_short, self.jwt_secrets_previous)):
+            yield f"JWT_SECRETS_PREVIOUS has a secret shorter than {SECRET_BYTES_MIN} bytes"
+        if "*" in self.cors_origins:
+            yield "CORS_ORIGINS admits every origin"
+        if "*" in self.trusted_proxies:
+            yield "TRUSTED_PROXIES trusts everybody"
+        if self.chaos_enabled:
+            yield "CHAOS_ENABLED permits injected faults"
+
+
+def _is_short(secret: SecretStr) -> bool:
+    return len(secret.get_secret_value().encode()) < SECRET_BYTES_MIN

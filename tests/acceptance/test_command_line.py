@@ -1,0 +1,47 @@
+"""What the command line says when something is not as it should be: what is wrong, and what to do."""
+
+import subprocess
+
+import pytest
+
+from tests.acceptance.conftest import PROGRAM, Engine, free_port
+from tests.services import PostgresServer
+
+
+def failure(engine: Engine, *arguments: str, **variables: str) -> str:
+    """What a command that fails prints for its reader."""
+    environment = engine.environment | variables
+    done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "seed"])
+def test_a_database_that_is_not_there_is_named(engine: Engine, command: str) -> None:
+    url = f"postgresql+psycopg://app:app@127.0.0.1:{free_port()}/app"
+    assert "DATABASE_URL" in failure(engine, command, DATABASE_URL=url)
+
+
+def test_seeding_before_migrating_is_told_what_to_do_first(engine: Engine, postgres: PostgresServer) -> None:
+    assert "payments-ledger migrate" in failure(engine, "seed", DATABASE_URL=postgres.create_database("unmigrated"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "mysql://app@localhost/app"),
+        ("RABBITMQ_URL", "kafka://localhost"),
+        ("REDIS_URL", "localhost:6379"),
+        ("TOKEN_EXPIRES_SECONDS", "an hour"),
+        ("RATE_LIMIT_WRITE_PER_MIN", "0"),
+        ("APP_ENV", "prod"),
+    ],
+)
+def test_a_setting_that_is_not_valid_is_named(engine: Engine, variable: str, value: str) -> None:
+    assert variable in failure(engine, "api", **{variable: value})
+
+
+def test_a_user_who_may_not_create_roles_is_told_so(engine: Engine, postgres: PostgresServer) -> None:
+    powerless = postgres.create_database("powerless", owner="powerless")
+    assert "CREATEROLE" in failure(engine, "migrate", DATABASE_URL=powerless)

@@ -1,0 +1,52 @@
+"""scripts/smoke.sh is green on a whole engine and red when a part of it is missing."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Engine, free_port
+from tests.services import RabbitmqServer, RedisServer
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "smoke.sh"
+
+
+def smoke(base_url: str) -> tuple[int, list[str], str]:
+    """Its exit status, the checks that failed, and its last line."""
+    done = subprocess.run([SCRIPT, base_url], capture_output=True, text=True, timeout=120)
+    lines = done.stdout.splitlines()
+    return done.returncode, [line for line in lines if line.startswith("FAIL")], lines[-1]
+
+
+def test_a_whole_engine_is_green(engine: Engine) -> None:
+    with engine.api(), engine.worker():
+        engine.wait_until_ready()
+        assert smoke(engine.base_url) == (0, [], "17 of 17 checks held.")
+
+
+def test_nothing_at_all_is_red() -> None:
+    status, failures, last = smoke(f"http://127.0.0.1:{free_port()}")
+    assert (status, last) == (1, f"{17 - len(failures)} of 17 checks held.")
+    assert len(failures) >= 15
+
+
+def test_a_missing_worker_is_red(engine: Engine) -> None:
+    with engine.api():
+        engine.wait_until_ready()
+        status, failures, _ = smoke(engine.base_url)
+    assert status == 1
+    assert any("it settles" in failure for failure in failures)
+
+
+@pytest.mark.parametrize("name", ["redis_server", "rabbitmq_server"])
+def test_a_missing_service_is_red(engine: Engine, name: str, request: pytest.FixtureRequest) -> None:
+    service: RedisServer | RabbitmqServer = request.getfixturevalue(name)
+    with engine.api(), engine.worker():
+        engine.wait_until_ready()
+        service.stop()
+        try:
+            status, failures, _ = smoke(engine.base_url)
+        finally:
+            service.start()
+    assert status == 1
+    assert any("every dependency" in failure for failure in failures)

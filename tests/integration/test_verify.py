@@ -1,0 +1,182 @@
+"""The audit: clean books pass, and each way to break them is found by the check that is there for it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from payments_ledger.money import Money
+from payments_ledger.platform.postgres import Database, auditor_role, driver_url
+from payments_ledger.verify.audit import Result, audit
+from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN
+from payments_ledger.verify.report import as_json
+from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.conftest import opened
+
+pytestmark = pytest.mark.anyio
+
+
+async def fill(database: Database, tenant: str) -> None:
+    """A payment in every status, one of them under an idempotency key, in two currencies."""
+    await create_a_payment(database, tenant, idempotency_key="k")
+    await confirm_a_payment(database, await create_a_payment(database, tenant))
+    await settle_a_payment(database, tenant)
+    await settle_a_payment(database, tenant, Money(7, "JPY"))
+
+
+async def broken_checks(url: str, tenant: str, **options: int) -> dict[str, Result]:
+    results = [result async for result in audit(url, tenant_id=tenant, **options)]  # type: ignore[arg-type]
+    assert [result.check for result in results] == list(CHECKS)
+    return {result.check.name: result for result in results if not result.ok}
+
+
+def tamper(url: str, tenant: str, statement: str) -> None:
+    """As somebody with a superuser's power could: past triggers, foreign keys and row-level security."""
+    with psycopg.connect(driver_url(url).replace("app:app@", "postgres@")) as conn:
+        conn.execute("SET session_replication_role = replica")
+        assert conn.execute(statement.encode(), {"tenant": tenant}).rowcount > 0
+
+
+async def test_clean_books_pass_and_everything_was_looked_at(
+    database: Database, database_url: str, tenant: str
+) -> None:
+    await fill(database, tenant)
+    results = [result async for result in audit(database_url, tenant_id=tenant)]
+    assert {result.check.name: result.examined for result in results if result.ok} == {
+        "entries_have_postings": 2,
+        "totals_are_the_fold_of_the_postings": 4,
+        "settled_payments_are_posted_once": 4,
+        "entries_have_their_payment": 2,
+        "moves_are_told_without_a_gap": 4,
+        "nothing_waits_too_long": 1,
+        "kept_answers_match_their_payment": 1,
+        "changes_are_audited": 4,
+        "tenants_never_meet": 9,
+    }
+
+
+POSTINGS = "entries_have_postings"
+TOTALS = "totals_are_the_fold_of_the_postings"
+POSTED_ONCE = "settled_payments_are_posted_once"
+PAYMENT_OF_ENTRY = "entries_have_their_payment"
+MOVES = "moves_are_told_without_a_gap"
+ANSWERS = "kept_answers_match_their_payment"
+AUDITED = "changes_are_audited"
+APART = "tenants_never_meet"
+
+OURS = "tenant_id = %(tenant)s"
+IN_JPY = f"{OURS} AND currency = 'JPY'"
+SETTLED = f"{OURS} AND status = 'SETTLED'"
+CREATED = f"{OURS} AND status = 'CREATED'"
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        (f"DELETE FROM ledger_postings WHERE {IN_JPY}", {POSTINGS, TOTALS, POSTED_ONCE}),
+        (f"UPDATE ledger_postings SET position = 2 WHERE {IN_JPY}", {POSTINGS}),
+        (f"UPDATE ledger_postings SET amount = amount + 1 WHERE {IN_JPY}", {TOTALS, POSTED_ONCE}),
+        (f"UPDATE account_totals SET debits = debits + 1 WHERE {IN_JPY}", {TOTALS}),
+        (f"DELETE FROM account_totals WHERE {IN_JPY} AND account = 'CASH'", {TOTALS}),
+        (
+            f"""
+            INSERT INTO account_totals
+            SELECT tenant_id, account, 'EUR', day, debits, credits FROM account_totals WHERE {IN_JPY}
+            """,
+            {TOTALS},
+        ),
+        (
+            f"""
+            DELETE FROM ledger_entries
+            WHERE {OURS} AND source_id = (SELECT id FROM payment_intents WHERE {IN_JPY})
+            """,
+            {POSTED_ONCE},
+        ),
+        (
+            f"""
+            INSERT INTO ledger_entries
+            SELECT tenant_id, posted_at, gen_random_uuid(), 'settlement', gen_random_uuid(), 'c'
+            FROM ledger_entries WHERE {OURS} LIMIT 1
+            """,
+            {POSTINGS, PAYMENT_OF_ENTRY},
+        ),
+        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE}),
+        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE}),
+        (f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}", {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES}),
+        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES}),
+        (f"UPDATE payment_intents SET version = 2 WHERE {CREATED}", {MOVES, AUDITED}),
+        (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, APART}),
+        (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS}),
+        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS}),
+        (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
+        (f"UPDATE outbox_events SET sequence = 9 WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
+        (
+            f"UPDATE outbox_events SET payload = replace(payload::text, 'SETTLED', 'FAILED')::json WHERE {OURS}",
+            {MOVES},
+        ),
+        (
+            f"UPDATE outbox_events SET payload = replace(payload::text, %(tenant)s, 'another')::json WHERE {OURS}",
+            {APART},
+        ),
+        (f"UPDATE outbox_events SET headers = '{{}}' WHERE {OURS}", {APART}),
+        (f"DELETE FROM audit_log WHERE {OURS} AND action = 'payment.settle'", {AUDITED}),
+        (f"UPDATE audit_log SET target = 'another' WHERE {OURS} AND action = 'payment.create'", {AUDITED}),
+    ],
+)
+async def test_broken_books_are_found(
+    database: Database, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    await fill(database, tenant)
+    tamper(database_url, tenant, statement)
+    broken = await broken_checks(database_url, tenant)
+    assert set(broken) == found_by
+    for result in broken.values():
+        assert result.failures
+        assert all(failure["tenant_id"] == tenant for failure in result.failures)
+
+
+async def test_a_payment_that_waits_too_long_is_found(database: Database, database_url: str, tenant: str) -> None:
+    payment = await confirm_a_payment(database, await create_a_payment(database, tenant))
+    broken = await broken_checks(database_url, tenant, authorized_seconds_max=0)
+    assert [failure["payment_id"] for failure in broken["nothing_waits_too_long"].failures] == [str(payment.id)]
+
+
+async def test_many_failures_are_counted_and_the_first_are_shown(
+    database: Database, database_url: str, tenant: str
+) -> None:
+    for _ in range(FAILURES_SHOWN + 5):
+        await create_a_payment(database, tenant)
+    tamper(database_url, tenant, "DELETE FROM audit_log WHERE tenant_id = %(tenant)s")
+    result = (await broken_checks(database_url, tenant))["changes_are_audited"]
+    assert (result.broken, len(result.failures)) == (FAILURES_SHOWN + 5, FAILURES_SHOWN)
+
+
+async def test_only_what_was_written_since_is_looked_at(database: Database, database_url: str, tenant: str) -> None:
+    await fill(database, tenant)
+    later = datetime.now(UTC) + timedelta(days=1)
+    results = [result async for result in audit(database_url, tenant_id=tenant, since=later)]
+    assert {result.examined for result in results} == {0}
+
+
+async def test_the_results_can_be_read_by_a_program(database: Database, database_url: str, tenant: str) -> None:
+    await fill(database, tenant)
+    tamper(database_url, tenant, "DELETE FROM audit_log WHERE tenant_id = %(tenant)s")
+    report = json.loads(as_json([result async for result in audit(database_url, tenant_id=tenant)]))
+    assert report["ok"] is False
+    assert [check["name"] for check in report["checks"] if not check["ok"]] == ["changes_are_audited"]
+    assert report["checks"][0].keys() >= {"name", "ok", "examined", "failures"}
+
+
+async def test_the_auditor_can_change_nothing(database: Database, database_url: str, tenant: str) -> None:
+    await fill(database, tenant)
+    async with opened(Database(database_url, role=auditor_role(database_url), pool_size_max=2)) as auditor:
+        for statement in (
+            "UPDATE payment_intents SET version = version + 1",
+            "DELETE FROM outbox_events",
+            "INSERT INTO audit_log SELECT * FROM audit_log",
+            "SELECT FROM users",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                async with auditor.transaction([tenant]) as conn:
+                    await conn.execute(statement)
