@@ -13,7 +13,7 @@ from payments_ledger.auth.queries import User, find_user, tenants_of_email
 from payments_ledger.auth.tokens import Identity, Tokens
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import documented
+from payments_ledger.platform.problems import BODY_PROBLEMS, documented
 
 router = APIRouter(prefix="/v1", tags=["auth"], route_class=CallerRoute)
 login_router = APIRouter(prefix="/v1", tags=["auth"], route_class=LoginRoute)
@@ -47,6 +47,7 @@ class Me(BaseModel):
 @login_router.post(
     "/auth/token",
     responses=documented(
+        *BODY_PROBLEMS,
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -80,7 +81,7 @@ async def issue_token(request: Request, response: Response, credentials: Credent
     return AccessToken(access_token=tokens.issue(identity), expires_in=tokens.lifetime_seconds)
 
 
-@router.get("/me", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED))
+@router.get("/me", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS))
 async def get_me(identity: Annotated[Identity, Depends(identify)]) -> Me:
     """What the token says of its bearer."""
     return Me(
