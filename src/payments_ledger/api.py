@@ -22,7 +22,7 @@ from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import health, metrics, rabbitmq, redis
 from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.http import RequestTrail
+from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
@@ -110,6 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
+    if settings.internal_port:
+        app.add_middleware(InternalRoutes, port=settings.internal_port)
     app.add_middleware(RequestTrail)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,12 +15,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from uvicorn.supervisors import Multiprocess
 
 from payments_ledger import migrate as migrations
 from payments_ledger import seed as demo
 from payments_ledger.api import create_app
 from payments_ledger.errors import LedgerError, SchemaMissing
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
+from payments_ledger.platform.http_server import BoundedHttp
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import Settings
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
@@ -48,10 +51,11 @@ def api(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
 ) -> None:
     """Serve the HTTP API. It starts without PostgreSQL and serves as soon as that is there."""
-    _settings()
-    uvicorn.run(
+    settings = _settings()
+    config = uvicorn.Config(
         "payments_ledger.api:create_app_from_environment",
         factory=True,
+        http=BoundedHttp,
         host=host,
         port=port,
         workers=workers,
@@ -62,6 +66,15 @@ def api(
         proxy_headers=False,
         timeout_graceful_shutdown=15,
     )
+    sockets = [config.bind_socket()]
+    if settings.internal_port:
+        sockets.append(uvicorn.Config(config.app, host=host, port=settings.internal_port).bind_socket())
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        if workers == 1:
+            server.run(sockets=sockets)
+        else:
+            Multiprocess(config, sockets=sockets).run()
 
 
 @app.command()

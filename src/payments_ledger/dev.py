@@ -14,6 +14,7 @@ from rich.console import Console
 from payments_ledger.api import create_app
 from payments_ledger.migrate import migrate
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
+from payments_ledger.platform.http_server import BoundedHttp
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.seed import seed
@@ -50,6 +51,7 @@ async def run(*, port: int, once: bool, data: Path) -> int:
         settings = Settings(
             # This is no production, whatever the environment says: its demo users' passwords are public.
             app_env="development",
+            internal_port=None,
             database_url=url,
             redis_url=MEMORY_URL,
             rabbitmq_url=MEMORY_URL,
@@ -75,7 +77,12 @@ async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator
     """The API and the worker, as long as the block lasts."""
     server = _Server(
         uvicorn.Config(
-            create_app(settings), log_config=None, access_log=False, server_header=False, proxy_headers=False
+            create_app(settings),
+            http=BoundedHttp,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
         )
     )
     async with asyncio.TaskGroup() as tasks:

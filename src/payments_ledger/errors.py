@@ -110,6 +110,22 @@ class RateLimited(Limited):
     """Too many requests in this minute. Retry-After says when the next one is admitted."""
 
 
+class UnsupportedMediaType(Unreadable):
+    """The body must be JSON, and its Content-Type must say so: application/json."""
+
+
+class BodyTooLarge(Unreadable):
+    """The body is larger than any request needs to be."""
+
+
+class BodyTooSlow(Unreadable):
+    """The body did not arrive in time."""
+
+
+class BodyCutOff(Unreadable):
+    """The connection ended before the body did."""
+
+
 class BadCredentials(Unauthenticated):
     """E-mail, password or tenant is wrong. Name the tenantId if the e-mail belongs to several tenants."""
 

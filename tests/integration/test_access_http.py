@@ -189,3 +189,37 @@ async def test_a_script_of_another_origin_is_answered_only_if_it_was_named(setti
         assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://shop.example")
         other = await api.client.options(PATH, headers=asked | {"Origin": "https://elsewhere.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/healthz"), ("GET", "/nowhere"), ("POST", PATH), ("GET", "/v1/me"), ("GET", "/docs")]
+)
+async def test_answers_are_not_kept_guessed_at_or_framed(api: Api, method: str, path: str) -> None:
+    headers = (await api.client.request(method, path)).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert ("default-src 'none'" in headers["Content-Security-Policy"]) is (path != "/docs")
+
+
+async def test_what_operators_look_at_can_have_a_port_of_its_own(settings: Settings, tenant: str) -> None:
+    async with serving(settings.model_copy(update={"internal_port": 9000})) as api:
+        for path in ("/metrics", "/docs", "/openapi.json"):
+            assert_problem(await api.client.get(f"http://test:80{path}"), 404, "not_found")
+            assert (await api.client.get(f"http://test:9000{path}")).status_code == 200
+        for port in (80, 9000):
+            assert (await api.client.get(f"http://test:{port}/healthz")).status_code == 200
+        headers = api.headers(tenant)
+        assert (await api.client.get("http://test:80/v1/me", headers=headers)).status_code == 200
+        assert_problem(await api.client.get("http://test:9000/v1/me", headers=headers), 404, "not_found")
+
+
+async def test_the_document_names_what_limits_can_answer(api: Api) -> None:
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            if path.startswith("/v1/"):
+                assert "429" in operation["responses"], path
+            if "requestBody" in operation:
+                assert {"408", "413", "415"} <= set(operation["responses"]), path

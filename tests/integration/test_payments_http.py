@@ -1,7 +1,9 @@
 """The HTTP contract of payment intents: exact money, clear refusals, replays to the byte."""
 
 import asyncio
+import json
 import re
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -9,6 +11,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from payments_ledger.platform import exact_json
+from payments_ledger.platform.exact_json import BODY_BYTES_MAX
 from tests.integration.conftest import Api
 
 pytestmark = pytest.mark.anyio
@@ -117,7 +121,22 @@ async def test_an_amount_comes_back_exactly(api: Api, tenant: str, amount: str, 
         ("", 422, "invalid_request", None),
         ("[]", 422, "invalid_request", None),
         ('"text"', 422, "invalid_request", None),
-        ("[" * 100_000, 400, "malformed_json", None),
+        ("[" * 60_000, 400, "malformed_json", None),
+        ("[" * 17 + "]" * 17, 400, "malformed_json", None),
+        ("[" * 15 + "]" * 15, 422, "invalid_request", None),
+        ('{"amount": ' + '{"a":' * 20 + "1" + "}" * 20 + "}", 400, "malformed_json", None),
+        ("[" * 100_000, 413, "body_too_large", None),
+        (" " * 70_000 + "{}", 413, "body_too_large", None),
+        ('{"%s": 1}' % ("x" * 60_000), 422, "invalid_request", "#/" + "x" * 64),
+        *(
+            (
+                f'{{"amount": 1, "currency": "BRL", "customer_ref": "{reference}"}}',
+                422,
+                "invalid_request",
+                "#/customer_ref",
+            )
+            for reference in ("4111111111111111", "card 4111 1111 1111 1111!", "3782-822463-10005")
+        ),
     ],
 )
 async def test_a_bad_body_is_refused_by_naming_the_field_and_nothing_is_written(
@@ -250,3 +269,58 @@ async def test_a_well_formed_correlation_id_travels_into_the_event_and_back(
     async with database.transaction([tenant]) as conn:
         row = await (await conn.execute("SELECT headers FROM outbox_events")).fetchone()
     assert row == ({"X-Correlation-Id": returned, "X-Tenant-Id": tenant, "traceparent": traceparent},)
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"],
+)
+async def test_a_body_that_does_not_call_itself_json_is_refused(api: Api, tenant: str, media_type: str | None) -> None:
+    headers = api.headers(tenant) | ({} if media_type is None else {"Content-Type": media_type})
+    response = await api.client.post(PATH, content=json.dumps(BODY).encode(), headers=headers)
+    assert_problem(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"]
+)
+async def test_json_by_any_of_its_names_is_read(api: Api, tenant: str, media_type: str) -> None:
+    headers = api.headers(tenant) | {"Content-Type": media_type}
+    assert (await api.client.post(PATH, content=json.dumps(BODY).encode(), headers=headers)).status_code == 201
+
+
+async def test_a_body_without_a_length_is_cut_off_when_it_is_too_large(api: Api, tenant: str) -> None:
+    sent = 0
+
+    async def too_much() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1000
+            yield b" " * 1000
+
+    headers = api.headers(tenant) | {"Content-Type": "application/json"}
+    response = await api.client.post(PATH, content=too_much(), headers=headers)
+    assert_problem(response, 413, "body_too_large")
+    assert sent < 2 * BODY_BYTES_MAX
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    api: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(exact_json, "BODY_SECONDS_MAX", 0.1)
+    headers = api.headers(tenant) | {"Content-Type": "application/json"}
+    assert_problem(await api.client.post(PATH, content=slow(), headers=headers), 408, "body_too_slow")
+
+
+async def test_a_problem_repeats_little_of_what_it_was_sent(api: Api, tenant: str) -> None:
+    many = {f"{'x' * 500}{number}": number for number in range(100)}
+    response = await create(api, api.headers(tenant), **many)
+    assert_problem(response, 422, "invalid_request")
+    assert len(response.content) < 8000
+    response = await api.client.get(f"{PATH}/{'x' * 5000}", headers=api.headers(tenant))
+    assert_problem(response, 422, "invalid_request")
+    assert len(response.content) < 1000

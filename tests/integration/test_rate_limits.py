@@ -150,6 +150,20 @@ async def test_a_mute_redis_costs_one_short_wait_and_then_nothing(
     assert sorted(waits)[-2] < 0.2
 
 
+async def test_a_flushed_redis_begins_new_windows_and_learns_the_script_again(
+    limited: Settings, tenant: str, redis_server: RedisServer
+) -> None:
+    pipeline = Pipeline(redis_server.url)
+    async with serving(limited) as api:
+        headers = api.headers(tenant)
+        for _ in range(2):
+            for left in (59, 58):
+                response = await api.client.post(PATH, json=BODY, headers=headers)
+                assert response.headers["RateLimit"].startswith(f'"write";r={left};')
+            await pipeline.run(("FLUSHALL",), ("SCRIPT", "FLUSH"))
+    await pipeline.close()
+
+
 async def test_concurrent_commands_share_pipelines_and_each_gets_its_own_answers(redis_server: RedisServer) -> None:
     pipeline = Pipeline(redis_server.url)
     key = str(uuid4())

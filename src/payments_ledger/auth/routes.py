@@ -14,7 +14,7 @@ from payments_ledger.auth.refusals import Claimed
 from payments_ledger.auth.tokens import Identity, Tokens
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import documented
+from payments_ledger.platform.problems import BODY_PROBLEMS, documented
 
 router = APIRouter(prefix="/v1", tags=["auth"], route_class=CallerRoute)
 login_router = APIRouter(prefix="/v1", tags=["auth"], route_class=LoginRoute)
@@ -48,6 +48,7 @@ class Me(BaseModel):
 @login_router.post(
     "/auth/token",
     responses=documented(
+        *BODY_PROBLEMS,
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -86,7 +87,11 @@ async def issue_token(request: Request, response: Response, credentials: Credent
 @router.get(
     "/me",
     responses=documented(
-        HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 )
 async def get_me(identity: Annotated[Identity, Depends(current_identity)]) -> Me:

@@ -15,12 +15,13 @@ from payments_ledger.batching import Command, GroupCommit, UseCase
 from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
 from payments_ledger.money import format_amount, parse_money
+from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
 from payments_ledger.platform.parameters import CanonicalUUID
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import documented, problem_body, status_of
+from payments_ledger.platform.problems import BODY_PROBLEMS, documented, problem_body, status_of
 
 PATH = "/v1/payment-intents"
 
@@ -36,6 +37,7 @@ TENANT_PROBLEMS = (
     HTTPStatus.FORBIDDEN,
     HTTPStatus.NOT_FOUND,
     HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 
@@ -52,6 +54,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _no_card_number(text: str) -> str:
+    if holds_card_number(text):
+        raise ValueError("must not hold what looks like a card number")
+    return text
+
+
 class PaymentIntentRequest(BaseModel):
     """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
 
@@ -63,7 +71,12 @@ class PaymentIntentRequest(BaseModel):
         WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["100.00"]}),
     ]
     currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
-    customer_ref: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_printable)]
+    customer_ref: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=128),
+        AfterValidator(_printable),
+        AfterValidator(_no_card_number),
+    ]
 
 
 class PaymentIntent(BaseModel):
@@ -82,7 +95,7 @@ class PaymentIntent(BaseModel):
     "",
     status_code=HTTPStatus.CREATED,
     response_model=PaymentIntent,
-    responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
 async def create_payment_intent(
     request: Request, caller: Writer, body: PaymentIntentRequest, _key: IdempotencyKey = None

@@ -1,19 +1,27 @@
 """What every request passes first: its trace begins, its answer is counted, its unforeseen errors are caught."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from payments_ledger.errors import NotFound
 from payments_ledger.platform.metrics import HTTP_REQUESTS, HTTP_SECONDS
-from payments_ledger.platform.problems import MEDIA_TYPE, internal_error_body
-from payments_ledger.platform.tracing import begin_trace
+from payments_ledger.platform.problems import MEDIA_TYPE, internal_error_body, problem_body
+from payments_ledger.platform.tracing import begin_trace, current_trace
 
 log = structlog.get_logger(__name__)
 
 # Requests for paths that are no route share one label, so that a scanner cannot grow the metrics.
 NO_ROUTE = "unmatched"
+# What an operator looks at, and what a probe may ask at either port.
+INTERNAL_PATHS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+PATHS_OF_EITHER_PORT = frozenset({"/healthz", "/readyz"})
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# The documentation loads its script from elsewhere.
+PAGE_POLICY = "frame-ancestors 'none'"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -40,6 +48,7 @@ class RequestTrail:
                 status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["X-Correlation-Id"] = trace.correlation_id
+                _secure(answer)
                 if usage := state.get("rate_limit"):
                     answer["RateLimit-Policy"] = usage.policy_field
                     answer["RateLimit"] = usage.state_field
@@ -53,7 +62,8 @@ class RequestTrail:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
                 raise
-            await _send_internal_error(scope["path"], send_with_trace)
+            body = internal_error_body(scope["path"])
+            await _send_problem(HTTPStatus.INTERNAL_SERVER_ERROR, body, send_with_trace)
         finally:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
@@ -61,7 +71,36 @@ class RequestTrail:
             HTTP_SECONDS.labels(method, route).observe(time.perf_counter() - began)
 
 
-async def _send_internal_error(path: str, send: Send) -> None:
+class InternalRoutes:
+    """ASGI middleware: on the internal port the operator's pages and nothing else, on any other port all but those."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in PATHS_OF_EITHER_PORT:
+            came_inside = scope["server"] is not None and scope["server"][1] == self._port
+            if came_inside != (scope["path"] in INTERNAL_PATHS):
+                # Like any path that does not exist.
+                body = problem_body(
+                    NotFound("Not Found"), instance=scope["path"], correlation_id=current_trace().correlation_id
+                )
+                await _send_problem(HTTPStatus.NOT_FOUND, body, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _secure(answer: MutableHeaders) -> None:
+    """Answers are data for programs: not to be kept, guessed at, or shown in a frame. HSTS is the proxy's to say."""
+    is_page = answer.get("content-type", "").startswith("text/html")
+    answer["X-Content-Type-Options"] = "nosniff"
+    answer["Referrer-Policy"] = "no-referrer"
+    answer["Content-Security-Policy"] = PAGE_POLICY if is_page else DATA_POLICY
+    answer.setdefault("Cache-Control", "no-store")
+
+
+async def _send_problem(status: int, body: bytes, send: Send) -> None:
     headers = [(b"content-type", MEDIA_TYPE.encode())]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": internal_error_body(path)})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

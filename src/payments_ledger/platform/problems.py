@@ -17,9 +17,16 @@ from payments_ledger.platform.tracing import current_trace
 
 MEDIA_TYPE = "application/problem+json"
 REFERENCE = "#/components/schemas/{model}"
+# A problem repeats names and paths that clients made up, so it repeats no more of them than a person can read.
+NAME_LENGTH_MAX = 64
+FIELDS_MAX = 20
+INSTANCE_LENGTH_MAX = 256
 
 STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Unreadable: HTTPStatus.BAD_REQUEST,
+    errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
@@ -28,6 +35,14 @@ STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Limited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+
+# What any route with a body can answer before it looks into it.
+BODY_PROBLEMS = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
 
 
 class FieldProblem(BaseModel):
@@ -117,7 +132,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     missing = next((fault for fault in found if fault["loc"][0] == "header" and fault["type"] == "missing"), None)
     if missing:
         return _response(request, HTTPStatus.BAD_REQUEST, "missing_header", f"{missing['loc'][1]} is missing.")
-    fields = [{"pointer": _pointer(fault["loc"]), "detail": fault["msg"]} for fault in found]
+    fields = [{"pointer": _pointer(fault["loc"]), "detail": fault["msg"]} for fault in found[:FIELDS_MAX]]
     detail = "; ".join(f"{field['pointer']}: {field['detail']}" for field in fields[:5])
     return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", detail, fields)
 
@@ -153,7 +168,8 @@ def _response(
 
 def _pointer(location: Sequence[str | int]) -> str:
     source, *path = location
-    return "#/" + "/".join(map(str, path)) if source == "body" else str(path[0] if path else source)
+    names = [str(name)[:NAME_LENGTH_MAX] for name in path]
+    return "#/" + "/".join(names) if source == "body" else (names[0] if names else str(source))
 
 
 def _render(
@@ -169,7 +185,7 @@ def _render(
         "title": status.phrase,
         "status": int(status),
         "detail": detail,
-        "instance": instance,
+        "instance": instance[:INSTANCE_LENGTH_MAX],
         "code": code,
         "correlation_id": correlation_id,
     }

@@ -6,12 +6,14 @@ fields are those of the IETF draft "RateLimit header fields for HTTP" (draft-iet
 
 import time
 from dataclasses import dataclass
+from hashlib import sha1
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import Protocol
 
 from fastapi import Request
 from prometheus_client import Counter
+from redis.exceptions import NoScriptError
 
 from payments_ledger.errors import RateLimited
 from payments_ledger.platform.redis import Pipeline, RedisAway
@@ -25,6 +27,20 @@ WINDOW_SECONDS = 60
 CLIENTS_MAX = 100_000
 # Nobody is given a single IPv6 address: a home has all 2^64 of its network.
 IPV6_NETWORK_BITS = 64
+
+# Counts, and begins the window if there is none. One command for us to write and one answer to read: the same as INCR,
+# PEXPIRE NX and PTTL take twice the time of this process.
+_COUNT = """
+local number = redis.call('INCR', KEYS[1])
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then
+    left = tonumber(ARGV[1])
+    redis.call('PEXPIRE', KEYS[1], left)
+end
+return {number, left}
+"""
+# By this Redis knows the script.
+_COUNT_ID = sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -84,10 +100,13 @@ class RedisCounters:
         self._pipeline = Pipeline(url)
 
     async def add(self, key: str, window_seconds: int) -> Count:
-        milliseconds = window_seconds * 1000
-        # NX: only the first request starts the clock. Sent each time, so that no key can be left without an end.
-        number, _, left = await self._pipeline.run(("INCR", key), ("PEXPIRE", key, milliseconds, "NX"), ("PTTL", key))
-        return Count(number, min(max(left, 0), milliseconds))
+        arguments = (1, key, window_seconds * 1000)
+        try:
+            [(number, left)] = await self._pipeline.run(("EVALSHA", _COUNT_ID, *arguments))
+        except NoScriptError:
+            # Redis is new or was flushed. This one command teaches it the script again.
+            [(number, left)] = await self._pipeline.run(("EVAL", _COUNT, *arguments))
+        return Count(number, left)
 
     async def close(self) -> None:
         await self._pipeline.close()

@@ -10,7 +10,7 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,10 @@ class Pipeline:
         self._asked_at = 0.0
 
     async def run(self, *commands: Command) -> list[Any]:
-        """The answers to the commands, in their order. Raises RedisAway, at once while Redis is known to be away."""
+        """The answers to the commands, in their order. Raises RedisAway, at once while Redis is known to be away.
+
+        Raises NoScriptError if a script of the commands is not known to Redis.
+        """
         if self._away:
             self._ask_on_the_side()
             raise RedisAway
@@ -116,9 +119,13 @@ class Pipeline:
             own = [next(answers) for _ in waiting.commands]
             # A Redis that answers with errors (loading, read-only, out of memory) is as good as none.
             failed = next((answer for answer in own if isinstance(answer, Exception)), None)
-            if failed:
+            if isinstance(failed, NoScriptError):
+                _settle(waiting, failed)
+            elif failed:
                 log.warning("redis refuses", error=str(failed))
-            _settle(waiting, RedisAway() if failed else own)
+                _settle(waiting, RedisAway())
+            else:
+                _settle(waiting, own)
 
     def _ask_on_the_side(self) -> None:
         if self._asking is None and time.monotonic() - self._asked_at > REST_SECONDS:
@@ -132,10 +139,10 @@ class Pipeline:
             self._asking = None
 
 
-def _settle(waiting: _Waiting, outcome: list[Any] | RedisAway) -> None:
+def _settle(waiting: _Waiting, outcome: list[Any] | Exception) -> None:
     if waiting.answer.done():
         return
-    if isinstance(outcome, RedisAway):
+    if isinstance(outcome, Exception):
         waiting.answer.set_exception(outcome)
     else:
         waiting.answer.set_result(outcome)

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     rate_limit_write_per_min: Annotated[int, Field(ge=1)] = 60
     rate_limit_read_per_min: Annotated[int, Field(ge=1)] = 240
     login_rate_limit_per_min: Annotated[int, Field(ge=1)] = 30
+    internal_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
