@@ -33,7 +33,7 @@ from payments_ledger.admin.use_cases import (
 )
 from payments_ledger.audit import AuditRecord, change, record_audit
 from payments_ledger.auth.access import AccessCache
-from payments_ledger.auth.caller import Caller, attempt_of, caller_with
+from payments_ledger.auth.caller import Caller, CallerRoute, attempt_of, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.queries import list_policies
 from payments_ledger.auth.tokens import EVERY_TENANT
@@ -42,13 +42,12 @@ from payments_ledger.chaos import LATENCY_MS_MAX, Chaos, Faults
 from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
 from payments_ledger.ledger.period import Period
 from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
 from payments_ledger.platform.parameters import CanonicalUUID, Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented
 
-router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=ExactJSONRoute)
+router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
 
 Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
 PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
