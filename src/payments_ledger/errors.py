@@ -121,6 +121,14 @@ class AlreadyMoved(IllegalMove):
     """The payment already has the status that was asked for."""
 
 
+class AlreadyRefunded(Conflict):
+    """The payment was refunded already."""
+
+
+class OrderCancelled(Conflict):
+    """The order was cancelled; it cannot be paid any more."""
+
+
 class IdempotencyKeyReused(InvalidParameter):
     """This Idempotency-Key was already used for a different request."""
 

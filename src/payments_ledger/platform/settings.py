@@ -46,3 +46,8 @@ class Settings(BaseSettings):
     orders_exchange: str = "orders.x"
     orders_queue: str = "payments.orders.events"
     orders_routing_key: str = "order.confirmed"
+
+    tenants_sync_enabled: bool = False
+    tenants_exchange: str = "tenants.x"
+    tenants_queue: str = "payments.tenants.events"
+    tenants_routing_keys: str = "tenant.created,tenant.updated,tenant.deleted"
