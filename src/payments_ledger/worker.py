@@ -71,7 +71,11 @@ class Worker:
         self._settings = settings
         self._database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
         self._outbox = Database(url, role=relay_role(url), pool_size_max=2)
-        self._commands = GroupCommit(self._database.transaction)
+        # One for each kind of message: a batch then takes its locks in one order (orders, payments, totals), and two
+        # batches never wait for each other.
+        self._settlements = GroupCommit(self._database.transaction)
+        self._orders = GroupCommit(self._database.transaction)
+        self._tenants = GroupCommit(self._database.transaction)
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, self._subscriptions())
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
 
@@ -86,7 +90,8 @@ class Worker:
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._clear_expired_keys())
         finally:
-            await self._commands.drain()
+            for commands in (self._settlements, self._orders, self._tenants):
+                await commands.drain()
             await self._publisher.close()
             await self._database.close()
             await self._outbox.close()
@@ -96,19 +101,19 @@ class Worker:
         settings = self._settings
         subscriptions: list[tuple[Queue, dict[str, Handler]]] = [(PAYMENTS_QUEUE, {PAYMENT_AUTHORIZED: self._settle})]
         if settings.orders_integration_enabled:
-            orders = OrderMessages(self._commands)
+            orders = OrderMessages(self._orders)
             handlers: dict[str, Handler] = dict.fromkeys(_keys(settings.orders_routing_key), orders.confirm)
             handlers |= {PAYMENT_CHARGE_REQUESTED: orders.confirm, ORDER_CANCELLED: orders.cancel}
             subscriptions.append((orders_queue(settings), handlers))
         if settings.tenants_sync_enabled:
-            subscriptions.append((tenants_queue(settings), TenantMessages(self._commands).handlers()))
+            subscriptions.append((tenants_queue(settings), TenantMessages(self._tenants).handlers()))
         return subscriptions
 
     async def _settle(self, message: Message) -> None:
         """payment.authorized → settle_payments."""
         event = _read_payment_event(message)
         command = SettlePayment(event.tenant_id, event.payment_intent_id, Origin("worker", None, current_trace()))
-        outcome = await self._commands.submit(settle_payments, command)
+        outcome = await self._settlements.submit(settle_payments, command)
         if isinstance(outcome, Rejected):
             # A repeated message finds its payment settled, and one that was overtaken by a cancellation finds nothing
             # to settle any more: neither is a fault.

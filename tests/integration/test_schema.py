@@ -28,6 +28,7 @@ TABLES = (
     "outbox_events",
     "idempotency_keys",
     "audit_log",
+    "orders",
 )
 
 

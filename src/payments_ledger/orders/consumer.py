@@ -8,7 +8,7 @@ from payments_ledger.batching import GroupCommit
 from payments_ledger.errors import OrderCancelled, Rejected, UnknownTenant
 from payments_ledger.orders.order import NotAnOrder, OrderConfirmed, OrderMessage, read_order
 from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
-from payments_ledger.orders.use_cases import CancelOrder, PayOrder, cancel_orders, pay_orders
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
 from payments_ledger.platform.messaging import DeadLetter, Later, Message
 from payments_ledger.platform.tracing import begin_trace, is_correlation_id
 
@@ -37,8 +37,8 @@ class OrderMessages:
         if money is None:
             _report("nothing to pay", order)
             return
-        outcome = await self._commands.submit(pay_orders, PayOrder(order.tenant_id, order.order_id, money, origin))
-        if isinstance(outcome, Rejected):
+        outcome = await self._commands.submit(change_orders, PayOrder(order.tenant_id, order.order_id, money, origin))
+        if not isinstance(outcome, Paid):
             _raise_unless_cancelled(outcome, order)
         elif outcome.payment.money != money:
             AMOUNT_CONFLICTS.inc()
@@ -55,8 +55,8 @@ class OrderMessages:
 
     async def cancel(self, message: Message) -> None:
         order, origin = _read(OrderCancelledMessage, message)
-        outcome = await self._commands.submit(cancel_orders, CancelOrder(order.tenant_id, order.order_id, origin))
-        if isinstance(outcome, Rejected):
+        outcome = await self._commands.submit(change_orders, CancelOrder(order.tenant_id, order.order_id, origin))
+        if not isinstance(outcome, Cancelled):
             _raise_unless_cancelled(outcome, order)
         else:
             _report(f"cancelled, {outcome.value}", order)
@@ -78,7 +78,8 @@ def _read[M: OrderMessage](kind: type[M], message: Message) -> tuple[M, Origin]:
     return order, Origin(PRINCIPAL, None, trace)
 
 
-def _raise_unless_cancelled(outcome: Rejected, order: OrderMessage) -> None:
+def _raise_unless_cancelled(outcome: Paid | Cancelled | Rejected, order: OrderMessage) -> None:
+    assert isinstance(outcome, Rejected)
     if isinstance(outcome.error, UnknownTenant):
         # It may just not have been synchronized yet.
         raise Later(f"unknown tenant {order.tenant_id}")

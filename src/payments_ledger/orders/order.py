@@ -93,9 +93,10 @@ class OrderConfirmed(OrderMessage):
 
     def money(self) -> Money | None:
         """What is to be paid, None for nothing; raises NotAnOrder."""
+        currency = CURRENCY_DEFAULT if self.currency is None else self.currency
         try:
-            amount = _without_noise(self.total_amount, self.currency or CURRENCY_DEFAULT)
-            return parse_money(amount, self.currency or CURRENCY_DEFAULT) if amount else None
+            amount = _without_noise(self.total_amount, currency)
+            return parse_money(amount, currency) if amount else None
         except LedgerError as error:
             raise NotAnOrder(f"total_amount or currency: {error.detail}") from None
 

@@ -1,6 +1,6 @@
 """What can be done with orders: paid once, and cancelled for good, in whichever order the messages come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,62 +59,75 @@ class Cancelled(Enum):
     REPEATED = "it was cancelled before"
 
 
-async def pay_orders(conn: Connection, commands: Sequence[PayOrder]) -> list[Paid | Rejected]:
-    """An AUTHORIZED payment for each order that has none, with its two events in the outbox.
+async def change_orders(
+    conn: Connection, commands: Sequence[PayOrder | CancelOrder]
+) -> list[Paid | Cancelled | Rejected]:
+    """Pays and cancels orders. Both in one use case, so that one statement locks all orders of a batch, sorted.
 
-    Rejected: UnknownTenant, and OrderCancelled for an order that was cancelled, even before it was confirmed.
+    An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. Of an
+    order that is to be cancelled, what is not settled is cancelled and what is settled is refunded; without a payment
+    it will never get one. Rejected: UnknownTenant, and OrderCancelled for the payment of a cancelled order.
     """
-    known, cancelled = await _lock(conn, commands)
-    payments = await find_payments_of_orders(conn, known)
-    new = {
-        _key(command): _new_payment(command)
+    tenants = await find_tenants(conn, {command.tenant_id for command in commands})
+    orders = {_key(command) for command in commands if command.tenant_id in tenants}
+    cancelled = await queries.lock_orders(conn, orders) if orders else set()
+    payments = await find_payments_of_orders(conn, orders) if orders else {}
+    cancellations = {
+        _key(command): command
         for command in reversed(commands)
-        if _key(command) in known - cancelled - payments.keys()
+        if isinstance(command, CancelOrder) and _key(command) in orders - cancelled
     }
-    if new:
-        await create_payments(conn, list(new.values()))
-        confirmations = [
-            ConfirmPayment(command.tenant_id, command.payment_id, command.origin) for command in new.values()
-        ]
-        for outcome in await confirm_payments(conn, confirmations):
-            assert isinstance(outcome, Payment)
-            assert outcome.order_id is not None
-            payments[outcome.tenant_id, outcome.order_id] = outcome
-    outcomes: list[Paid | Rejected] = []
+    effects = await _cancel(conn, cancellations, payments)
+    cancelled |= cancellations.keys()
+    new_payments = {
+        _key(command): command
+        for command in reversed(commands)
+        if isinstance(command, PayOrder) and _key(command) in orders - cancelled - payments.keys()
+    }
+    payments |= await _pay(conn, list(new_payments.values()))
+
+    outcomes: list[Paid | Cancelled | Rejected] = []
     for command in commands:
         key = _key(command)
-        if key not in known:
+        if key not in orders:
             outcomes.append(Rejected(UnknownTenant()))
+        elif isinstance(command, CancelOrder):
+            outcomes.append(effects.pop(key, Cancelled.REPEATED))
         elif key in cancelled:
             outcomes.append(Rejected(OrderCancelled()))
         else:
-            # Of several commands for one new order the first made the payment.
-            outcomes.append(Paid(payments[key], is_new=new.pop(key, None) is not None))
+            # Of several commands for one new order the first one made the payment.
+            outcomes.append(Paid(payments[key], is_new=new_payments.pop(key, None) is not None))
     return outcomes
 
 
-async def cancel_orders(conn: Connection, commands: Sequence[CancelOrder]) -> list[Cancelled | Rejected]:
-    """Cancels what is not settled and refunds what is; an order without a payment will never get one.
+async def _pay(conn: Connection, commands: Sequence[PayOrder]) -> dict[OrderKey, Payment]:
+    if not commands:
+        return {}
+    creations = [_new_payment(command) for command in commands]
+    await create_payments(conn, creations)
+    confirmations = [ConfirmPayment(creation.tenant_id, creation.payment_id, creation.origin) for creation in creations]
+    payments: dict[OrderKey, Payment] = {}
+    for command, payment in zip(commands, await confirm_payments(conn, confirmations), strict=True):
+        assert isinstance(payment, Payment)
+        payments[_key(command)] = payment
+    return payments
 
-    Rejected: UnknownTenant.
-    """
-    known, cancelled = await _lock(conn, commands)
-    new = {_key(command): command for command in reversed(commands) if _key(command) in known - cancelled}
-    effects = dict.fromkeys(new, Cancelled.NO_PAYMENT)
-    if new:
-        await queries.mark_cancelled(conn, new)
-        payments = await find_payments_of_orders(conn, new)
-        effects |= await _undo(
-            conn, [(payments[key], command.origin) for key, command in new.items() if key in payments]
-        )
-    return [
-        effects.pop(_key(command), Cancelled.REPEATED) if _key(command) in known else Rejected(UnknownTenant())
-        for command in commands
-    ]
+
+async def _cancel(
+    conn: Connection, commands: Mapping[OrderKey, CancelOrder], payments: Mapping[OrderKey, Payment]
+) -> dict[OrderKey, Cancelled]:
+    if not commands:
+        return {}
+    await queries.mark_cancelled(conn, commands)
+    to_undo = [(payments[key], command.origin) for key, command in commands.items() if key in payments]
+    return dict.fromkeys(commands, Cancelled.NO_PAYMENT) | await _undo(conn, to_undo)
 
 
 async def _undo(conn: Connection, payments: Sequence[tuple[Payment, Origin]]) -> dict[OrderKey, Cancelled]:
     """Cancels the payments, and refunds those that have settled, maybe only since they were read."""
+    if not payments:
+        return {}
     effects: dict[OrderKey, Cancelled] = {}
     settled: list[tuple[Payment, Origin]] = []
     cancellations = [CancelPayment(payment.tenant_id, payment.id, origin) for payment, origin in payments]
@@ -123,20 +136,13 @@ async def _undo(conn: Connection, payments: Sequence[tuple[Payment, Origin]]) ->
             effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_CANCELLED
         else:
             settled.append((payment, origin))
+    if not settled:
+        return effects
     refunds = [RefundPayment(payment.tenant_id, payment.id, origin) for payment, origin in settled]
     for (payment, _), refund in zip(settled, await refund_payments(conn, refunds), strict=True):
         if not isinstance(refund, Rejected):
             effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_REFUNDED
     return effects
-
-
-async def _lock(
-    conn: Connection, commands: Sequence[PayOrder] | Sequence[CancelOrder]
-) -> tuple[set[OrderKey], set[OrderKey]]:
-    """The orders whose tenant exists, locked, and those of them that were cancelled."""
-    tenants = await find_tenants(conn, {command.tenant_id for command in commands})
-    known = {_key(command) for command in commands if command.tenant_id in tenants}
-    return known, await queries.lock_orders(conn, known) if known else set()
 
 
 def _key(command: PayOrder | CancelOrder) -> OrderKey:
