@@ -82,7 +82,7 @@ class OrdersService:
 @asynccontextmanager
 async def orders_service(url: str) -> AsyncIterator[OrdersService]:
     async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
+        channel = await connection.channel(on_return_raises=True)
         exchange = await channel.declare_exchange("orders.x", "topic", durable=True)
         payments = await channel.declare_exchange("payments.x", "topic", durable=True)
         queue = await channel.declare_queue("orders.payments.events", durable=True)
