@@ -1,15 +1,13 @@
-"""The orders service as this test plays it: its own declarations and messages on a real broker, our worker behind it."""
+"""The orders service as this test plays it, with its own declarations, and our worker, on a real broker."""
 
 import asyncio
 import json
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -98,10 +96,10 @@ async def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
         return answer
 
 
-def ask(engine: Engine, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+def ask(engine: Engine, statement: str, *parameters: Any, tenant: str = TENANT) -> list[tuple[Any, ...]]:
     """What the database says of the tenant, as the schema's owner."""
     with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
-        conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [TENANT])
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant])
         return conn.execute(statement, parameters).fetchall()
 
 
@@ -191,3 +189,152 @@ async def test_ten_thousand_orders_go_in_and_ten_thousand_settlements_come_out(
     assert settled == Counter(ids)
     with capsys.disabled():
         print(f"\n{ORDERS} orders settled in {seconds:.1f} s: {ORDERS / seconds:.0f} a second over one worker")  # noqa: T201
+
+
+@dataclass
+class BadInput:
+    """A message that cannot become a payment, and what its dead letter says."""
+
+    reason: str
+    body: bytes
+    key: str = CONFIRMED
+    tenant_header: str = TENANT
+
+
+BAD_INPUTS = [
+    BadInput("not JSON", b"{"),
+    BadInput("not JSON", b"\xff\x00"),
+    BadInput("not a JSON object", b"[1]"),
+    BadInput("order_id: Field required", captured("o", orderId=...)),
+    BadInput("tenant_id: Field required", captured("o", tenantId=...)),
+    BadInput("order_id: Value error, must be a text", captured("o", orderId=["o"])),
+    BadInput("tenant_id: Value error, must be a text", captured("o", tenantId=7)),
+    BadInput("total_amount: Value error, must be a number", captured("o", totalAmount=True)),
+    BadInput("not below zero", captured("o", totalAmount=float("nan"))),
+    BadInput("not below zero", captured("o", totalAmount=-1)),
+    BadInput("too large", captured("o", totalAmount=10**30)),
+    BadInput("total_amount: Field required", captured("o", totalAmount=...)),
+    BadInput("total_amount: Value error", captured("o", totalAmount=None)),
+    BadInput("ISO 4217", captured("o", currency="XXX")),
+    BadInput(
+        "given up after 2 attempts: unknown tenant nobody", captured("o", tenantId="nobody"), tenant_header="nobody"
+    ),
+    BadInput("X-Tenant-Id names another tenant", captured("o"), tenant_header="tenant_demo"),
+    BadInput(f"{BODY_BYTES_MAX} are allowed", b" " * 5_000_000),
+    BadInput("nothing here handles order.archived", captured("o"), key="order.archived"),
+]
+
+
+@pytest.fixture
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 2)
+
+
+@asynccontextmanager
+async def worker_in_this_process(settings: Settings) -> AsyncIterator[None]:
+    working = asyncio.create_task(Worker(settings).run())
+    yield
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+def settings_of(engine: Engine, **changes: Any) -> Settings:
+    names = ("DATABASE_URL", "RABBITMQ_URL", "JWT_SECRET")
+    own: dict[str, Any] = {name.lower(): engine.environment[name] for name in names}
+    return Settings(_env_file=None, redis_url=MEMORY_URL, orders_integration_enabled=True, **own, **changes)
+
+
+async def take_all(channel: AbstractChannel, queue_name: str) -> list[AbstractIncomingMessage]:
+    queue = await channel.get_queue(queue_name, ensure=False)
+    taken = []
+    while incoming := await queue.get(no_ack=True, fail=False):
+        taken.append(incoming)
+    return taken
+
+
+def identity(letter: AbstractIncomingMessage) -> tuple[bytes, Any, Any]:
+    return letter.body, letter.headers["X-Tenant-Id"], letter.headers["x-original-routing-key"]
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_bad_input_becomes_a_dead_letter_with_its_reason_and_the_next_order_is_paid(
+    orders_engine: Engine,
+) -> None:
+    # The second key brings messages that nothing handles; the real one is among them.
+    settings = settings_of(orders_engine, orders_routing_key="order.confirmed, order.*")
+    paid_before = ask(orders_engine, "SELECT count(*) FROM payment_intents")
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured("o", totalAmount=0))
+        await take_all(service.channel, "payments.orders.dlq")
+        for bad in BAD_INPUTS:
+            await service.publish(bad.body, bad.key, {"X-Tenant-Id": bad.tenant_header, "number": 7})
+        await service.publish(captured(order_id := str(uuid4())))
+        [settled] = await service.received(1)
+        assert json.loads(settled.body)["order_id"] == order_id
+        await asyncio.sleep(1.5)
+        dead = await take_all(service.channel, "payments.orders.dlq")
+        api = create_app(settings)
+        async with (
+            api.router.lifespan_context(api),
+            httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client,
+        ):
+            assert (await client.get("/readyz")).json()["status"] == "ok"
+            metrics = (await client.get("/metrics")).text
+    assert sorted((letter.body, letter.headers["X-Tenant-Id"]) for letter in dead) == sorted(
+        (bad.body, bad.tenant_header) for bad in BAD_INPUTS
+    )
+    for bad in BAD_INPUTS:
+        [letter] = [letter for letter in dead if identity(letter) == (bad.body, bad.tenant_header, bad.key)]
+        assert bad.reason in str(letter.headers["x-reason"])
+        assert letter.headers["x-attempts"] == (2 if "unknown tenant" in bad.reason else 1)
+        assert letter.headers["number"] == 7
+    assert 'ledger_messages_handled_total{outcome="dead_letter",type="order.confirmed"}' in metrics
+    assert 'ledger_messages_handled_total{outcome="dead_letter",type="unknown"}' in metrics
+    [(count_before,)] = paid_before
+    assert ask(orders_engine, "SELECT count(*) FROM payment_intents") == [(count_before + 1,)]
+
+
+async def test_a_cancellation_undoes_a_payment_and_outlives_a_confirmation_that_comes_late(
+    orders_engine: Engine,
+) -> None:
+    settings = settings_of(orders_engine)
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(settled := str(uuid4())))
+        await service.received(1)
+        early = str(uuid4())
+        for order_id in (settled, early):
+            await service.publish(captured(order_id), "order.cancelled")
+        refunded = "SELECT payload->>'order_id' FROM outbox_events WHERE event_type = 'payment.refunded'"
+        await eventually(lambda: ask(orders_engine, refunded) == [(settled,)])
+        await eventually(lambda: ask(orders_engine, "SELECT 1 FROM orders WHERE order_id = %s", early))
+        await service.publish(captured(early))
+        await service.publish(captured(last := str(uuid4())))
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [last]
+    assert ask(orders_engine, "SELECT FROM payment_intents WHERE order_id = %s", early) == []
+    kinds = "SELECT kind FROM ledger_entries JOIN payment_intents AS p ON p.id = source_id WHERE order_id = %s"
+    assert sorted(ask(orders_engine, kinds, settled)) == [("refund",), ("settlement",)]
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_an_order_waits_for_its_tenant_to_be_synchronized(
+    orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 10)
+    settings = settings_of(orders_engine, tenants_sync_enabled=True)
+    tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(order_id, tenantId=tenant_id))
+        # Those behind it do not wait.
+        await service.publish(captured(other := str(uuid4())))
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [other]
+        tenants = await service.channel.declare_exchange("tenants.x", "topic", durable=True)
+        body = json.dumps({"tenantId": tenant_id, "name": "New", "plan": "pro"}).encode()
+        await tenants.publish(aio_pika.Message(body), "tenant.created", mandatory=True)
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [order_id]
+        for key in ("tenant.updated", "tenant.deleted", "tenant.created"):
+            await tenants.publish(aio_pika.Message(body.replace(b"pro", b"free")), key, mandatory=True)
+        row = "SELECT name, plan, region, suspended_at IS NOT NULL FROM tenants WHERE tenant_id = %s"
+        as_it_is = [("New", "free", "unknown", True)]
+        await eventually(lambda: ask(orders_engine, row, tenant_id, tenant=tenant_id) == as_it_is)

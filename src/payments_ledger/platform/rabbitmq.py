@@ -1,7 +1,8 @@
 """RabbitMQ over aio-pika: confirmed publishing and acknowledged consuming, each on a connection of its own."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -47,6 +48,7 @@ ATTEMPTS = "x-attempts"
 REASON = "x-reason"
 DEAD_SINCE = "x-dead-since"
 DEAD_LETTER_ID = "x-dead-letter-id"
+MARKS = (ORIGINAL_ROUTING_KEY, ORIGINAL_QUEUE, ATTEMPTS, REASON, DEAD_SINCE, DEAD_LETTER_ID)
 REASON_LENGTH_MAX = 500
 # The broker's own marks, which a copy must not begin with.
 _BROKER_MARKS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
@@ -263,11 +265,10 @@ async def put(channel: AbstractChannel, queue_name: str, message: aio_pika.Messa
 
 def copy_of(incoming: AbstractIncomingMessage, marks: Mapping[str, FieldValue]) -> aio_pika.Message:
     """The same message with its headers and `marks`, but without what the broker or we noted on its way before."""
-    ours = {ORIGINAL_ROUTING_KEY, ORIGINAL_QUEUE, ATTEMPTS, REASON, DEAD_SINCE, DEAD_LETTER_ID}
     headers = {
         name: value
         for name, value in incoming.headers.items()
-        if name not in ours and not name.startswith(_BROKER_MARKS)
+        if name not in MARKS and not name.startswith(_BROKER_MARKS)
     }
     return aio_pika.Message(
         incoming.body,
@@ -290,6 +291,19 @@ async def is_up(url: str) -> bool:
     except _AWAY:
         return False
     return True
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AbstractConnection]:
+    """A connection for as long as the block lasts; raises BrokerAway."""
+    try:
+        connection = await _connect(url)
+    except _AWAY as error:
+        raise BrokerAway(f"{type(error).__name__}: {error}") from error
+    try:
+        yield connection
+    finally:
+        await _close(connection)
 
 
 async def _connect(url: str) -> AbstractConnection:
