@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
+import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -64,7 +65,7 @@ def api(
 @app.command()
 def worker() -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
-    asyncio.run(_until_signalled(Worker(_settings()).run()))
+    uvloop.run(_until_signalled(Worker(_settings()).run()))
 
 
 @app.command()

@@ -207,14 +207,14 @@ BAD_INPUTS = [
     BadInput("not a JSON object", b"[1]"),
     BadInput("order_id: Field required", captured("o", orderId=...)),
     BadInput("tenant_id: Field required", captured("o", tenantId=...)),
-    BadInput("order_id: Value error, must be a text", captured("o", orderId=["o"])),
-    BadInput("tenant_id: Value error, must be a text", captured("o", tenantId=7)),
-    BadInput("total_amount: Value error, must be a number", captured("o", totalAmount=True)),
+    BadInput("orderId: Value error, must be a text", captured("o", orderId=["o"])),
+    BadInput("tenantId: Value error, must be a text", captured("o", tenantId=7)),
+    BadInput("totalAmount: Value error, must be a number", captured("o", totalAmount=True)),
     BadInput("not below zero", captured("o", totalAmount=float("nan"))),
     BadInput("not below zero", captured("o", totalAmount=-1)),
     BadInput("too large", captured("o", totalAmount=10**30)),
     BadInput("total_amount: Field required", captured("o", totalAmount=...)),
-    BadInput("total_amount: Value error", captured("o", totalAmount=None)),
+    BadInput("totalAmount: Value error", captured("o", totalAmount=None)),
     BadInput("ISO 4217", captured("o", currency="XXX")),
     BadInput(
         "given up after 2 attempts: unknown tenant nobody", captured("o", tenantId="nobody"), tenant_header="nobody"
