@@ -18,6 +18,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from payments_ledger.api import create_app
+from payments_ledger.dead_letters import list_dead_letters, replay_dead_letters
 from payments_ledger.platform import messaging, rabbitmq
 from payments_ledger.platform.messaging import BODY_BYTES_MAX
 from payments_ledger.platform.postgres import driver_url
@@ -338,3 +339,55 @@ async def test_an_order_waits_for_its_tenant_to_be_synchronized(
         row = "SELECT name, plan, region, suspended_at IS NOT NULL FROM tenants WHERE tenant_id = %s"
         as_it_is = [("New", "free", "unknown", True)]
         await eventually(lambda: ask(orders_engine, row, tenant_id, tenant=tenant_id) == as_it_is)
+
+
+async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operator(orders_engine: Engine) -> None:
+    def dead_letters(*arguments: str) -> list[dict[str, Any]]:
+        lines = orders_engine.run("dead-letters", *arguments, "--json").splitlines()
+        return [json.loads(line) for line in lines if line]
+
+    async with orders_service(orders_engine.environment["RABBITMQ_URL"]) as service:
+        order_id = str(uuid4())
+        with orders_engine.worker():
+            await publish_once_bound(service, captured(order_id, totalAmount=0))
+            dead_letters("drop", "--all")
+            for body in (b"{", captured(order_id), b"["):
+                await service.publish(body, headers={"X-Tenant-Id": "tenant_demo"} if body[1:] else None)
+            await eventually(lambda: len(dead_letters("list")) == 3)
+            letters = {letter["body"]: letter for letter in dead_letters("list")}
+            mended = letters[captured(order_id).decode()]
+            assert mended["queue"] == "payments.orders.events"
+            assert mended["routing_key"] == CONFIRMED
+            assert mended["reason"] == "X-Tenant-Id names another tenant than the body"
+            assert dead_letters("show", letters["{"]["id"][:12]) == [letters["{"]]
+            assert "X-Tenant-Id" in orders_engine.run("dead-letters", "show", mended["id"])
+            # It fails again, and comes back as a dead letter under a new id: nothing is lost by a replay.
+            assert [letter["id"] for letter in dead_letters("replay", mended["id"])] == [mended["id"]]
+            assert dead_letters("replay", mended["id"]) == []
+            await eventually(lambda: len(dead_letters("list")) == 3)
+        assert len(dead_letters("drop", letters["{"]["id"])) == 1
+        assert len(dead_letters("list")) == 2
+        assert "payments.orders.events" in orders_engine.run("dead-letters", "list")
+        assert len(dead_letters("drop", "--all")) == 2
+        assert "no dead letters" in orders_engine.run("dead-letters", "list")
+
+
+async def test_a_replayed_order_is_paid_once_its_cause_is_gone(
+    orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 1)
+    settings = settings_of(orders_engine, tenants_sync_enabled=True)
+    tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(order_id, tenantId=tenant_id), CHARGE)
+        async with asyncio.timeout(20):
+            while not (letters := await list_dead_letters(settings)):
+                await asyncio.sleep(0.1)
+        assert [(letter.routing_key, letter.attempts) for letter in letters] == [(CHARGE, 1)]
+        tenants = await service.channel.declare_exchange("tenants.x", "topic", durable=True)
+        await tenants.publish(aio_pika.Message(b'{"id": "%s"}' % tenant_id.encode()), "tenant.created", mandatory=True)
+        find = "SELECT 1 FROM accounts WHERE tenant_id = %s"
+        await eventually(lambda: ask(orders_engine, find, tenant_id, tenant=tenant_id))
+        assert len(await replay_dead_letters(settings, lambda _: True)) == 1
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [order_id]
+        assert await list_dead_letters(settings) == []
