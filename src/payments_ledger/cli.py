@@ -11,8 +11,6 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from payments_ledger import asyncapi as contract
@@ -145,12 +143,10 @@ def list_dead_letters(
     if json or not letters:
         typer.echo("\n".join(letter.to_json() for letter in letters) if json else "There are no dead letters.")
         return
-    table = Table("id", "queue", "routing key", "attempts", "since", "reason")
     for letter in letters:
-        attempts = "" if letter.attempts is None else str(letter.attempts)
-        cells = (letter.id[:12], letter.queue, letter.routing_key, attempts, letter.since or "", letter.reason)
-        table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+        # One line each, whatever the width of the terminal, so that it can be searched.
+        since = letter.since or "since unknown"
+        typer.echo(f"{letter.id[:12]}  {since}  {letter.queue}  {letter.routing_key}: {letter.reason}")
 
 
 @dead_letter_commands.command("show")

@@ -19,6 +19,7 @@ from payments_ledger.worker import PAYMENTS_QUEUE, orders_queue, tenants_queue
 LIST_LENGTH_MAX = 1000
 # Looking at a message counts as a delivery, and RabbitMQ 4 drops it after 20: well before that it gets a new count.
 LOOKS_MAX = 10
+DELIVERY_COUNT = "x-delivery-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ async def _channel(url: str) -> AsyncIterator[AbstractChannel]:
 
 
 def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
-    headers = {name: str(value) for name, value in incoming.headers.items()}
+    # How often somebody has looked is not a part of the message.
+    headers = {name: str(value) for name, value in incoming.headers.items() if name != DELIVERY_COUNT}
     attempts = incoming.headers.get(rabbitmq.ATTEMPTS)
     # A message that the broker itself put here bears none of our marks.
     fallback = sha256(incoming.body + (incoming.message_id or "").encode()).hexdigest()[:32]
@@ -149,7 +151,7 @@ def _first_routing_key(incoming: AbstractIncomingMessage) -> str:
 
 
 def _looks(incoming: AbstractIncomingMessage) -> int:
-    count = incoming.headers.get("x-delivery-count")
+    count = incoming.headers.get(DELIVERY_COUNT)
     return count if isinstance(count, int) else 0
 
 

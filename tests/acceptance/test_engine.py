@@ -187,7 +187,7 @@ def test_without_redis_payments_go_on(engine: Engine, redis_server: RedisServer)
         eventually(lambda: client.get("/readyz").json()["status"] == "ok")
 
 
-@pytest.mark.parametrize("command", ["api", "worker", "migrate", "seed", "dev"])
+@pytest.mark.parametrize("command", ["api", "worker", "migrate", "seed", "dev", "dead-letters", "asyncapi"])
 def test_every_command_explains_itself(engine: Engine, command: str) -> None:
     assert "Usage: payments-ledger" in engine.run(command, "--help")
     assert command in engine.run("--help")
