@@ -28,7 +28,8 @@ from payments_ledger.idempotency import Answer, Keyed, Scope
 from payments_ledger.ledger import queries as ledger_queries
 from payments_ledger.ledger.entry import Account, AccountType
 from payments_ledger.ledger.period import Period
-from payments_ledger.ledger.postings import settlement
+from payments_ledger.ledger.postings import SETTLEMENT, settlement
+from payments_ledger.orders import queries as orders_queries
 from payments_ledger.outbox import outbox
 from payments_ledger.outbox import queries as outbox_queries
 from payments_ledger.outbox.outbox import Event
@@ -132,6 +133,19 @@ CASES: dict[str, Case] = {
     "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),
     "payments.save_moves": lambda conn, w: payments_queries.save_moves(conn, [w.moved]),
     "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),
+    "payments.find_payments_of_orders": lambda conn, w: payments_queries.find_payments_of_orders(
+        conn, [(w.tenant_id, "order-1")]
+    ),
+    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
+        conn, [(w.tenant_id, w.payment.id)], SETTLEMENT
+    ),
+    "orders.lock_orders": lambda conn, w: orders_queries.lock_orders(conn, [(w.tenant_id, "order-1")]),
+    "orders.mark_cancelled": lambda conn, w: orders_queries.mark_cancelled(conn, [(w.tenant_id, "order-1")]),
+    "tenants.find_tenants": lambda conn, w: tenants_queries.find_tenants(conn, [w.tenant_id]),
+    "tenants.update_tenant": lambda conn, w: tenants_queries.update_tenant(
+        conn, w.tenant_id, name="x", plan=None, region=None
+    ),
+    "tenants.suspend_tenant": lambda conn, w: tenants_queries.suspend_tenant(conn, w.tenant_id),
     "tenants.insert_tenant": lambda conn, w: tenants_queries.insert_tenant(
         conn, tenant_id=w.tenant_id, name="x", plan="x", region="x"
     ),

@@ -33,7 +33,7 @@ from payments_ledger.admin.use_cases import (
 )
 from payments_ledger.audit import AuditRecord, change, record_audit
 from payments_ledger.auth.access import AccessCache
-from payments_ledger.auth.caller import Caller, CallerRoute, attempt_of, caller_with
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, attempt_of, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.queries import list_policies
 from payments_ledger.auth.tokens import EVERY_TENANT
@@ -45,7 +45,7 @@ from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
 from payments_ledger.platform.parameters import CanonicalUUID, Instant
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import documented
+from payments_ledger.platform.problems import BODY_PROBLEMS, documented
 
 router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
 
@@ -53,15 +53,8 @@ Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
 PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
 Wanted = Annotated[str | None, Query(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
 
-READ_PROBLEMS = documented(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
-CHANGE_PROBLEMS = READ_PROBLEMS | documented(HTTPStatus.CONFLICT)
+READ_PROBLEMS = documented(*TENANT_PROBLEMS)
+CHANGE_PROBLEMS = documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT)
 
 
 class UserDocument(BaseModel):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -28,6 +29,17 @@ from payments_ledger.money import Money
 from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.rate_limit import RateLimiter, client_address
 from payments_ledger.platform.tracing import current_trace
+
+# What every tenant route can answer besides success.
+TENANT_PROBLEMS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 
 # Only documents the scheme; the header is read below, so that its errors are problem documents like all others.
 _bearer = HTTPBearer(auto_error=False, description="A token of POST /v1/auth/token")

@@ -1,13 +1,12 @@
 """The HTTP routes of the ledger: entries, newest first, and balances."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from payments_ledger.auth.caller import Caller, CallerRoute, caller_with
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
@@ -25,15 +24,7 @@ Reader = Annotated[Caller, Depends(caller_with(Permission.LEDGER_READ))]
 From = Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")]
 To = Annotated[Instant | None, Query(alias="to", description="Exclusive; UTC without a zone")]
 
-PROBLEMS = documented(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
+PROBLEMS = documented(*TENANT_PROBLEMS)
 
 
 class EntryLine(BaseModel):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth.caller import Caller, CallerRoute, caller_with, single_header
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with, single_header
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
 from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
@@ -30,16 +30,6 @@ router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=CallerRout
 Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
-
-TENANT_PROBLEMS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
 
 
 def _number_or_text(amount: Any) -> Any:
