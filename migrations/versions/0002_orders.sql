@@ -22,7 +22,7 @@ CREATE POLICY named_tenants ON orders USING (tenant_id = ANY ((SELECT visible_te
 GRANT SELECT, INSERT, UPDATE (cancelled_at) ON orders TO :runtime_role;
 
 -- A tenant is never deleted: its books stay.
-ALTER TABLE tenants ADD COLUMN suspended_at timestamptz;
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS suspended_at timestamptz;
 
 -- The worker adds and changes tenants as it hears of them, with the roles and accounts that every tenant begins with.
 GRANT INSERT, UPDATE (name, plan, region, suspended_at) ON tenants TO :runtime_role;

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,8 @@ CONFIRMED = "order.confirmed"
 CHARGE = "payment.charge_requested"
 DUPLICATES = 100
 ORDERS = 10_000
+# How long a second message for one order would have to show itself.
+SETTLE_DOWN_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ class OrdersService:
         tag = await self.queue.consume(take, no_ack=True)
         async with asyncio.timeout(seconds):
             await enough.wait()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(SETTLE_DOWN_SECONDS)
         await self.queue.cancel(tag)
         return taken
 
@@ -178,22 +181,32 @@ async def test_ten_thousand_orders_go_in_and_ten_thousand_settlements_come_out(
     orders_engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = [str(uuid4()) for _ in range(ORDERS)]
+    cpu_before = cpu_of_children()
     async with orders_service(orders_engine.environment["RABBITMQ_URL"]) as service:
         with orders_engine.worker():
             await publish_once_bound(service, captured(ids[0]))
             began = time.monotonic()
-            receiving = asyncio.create_task(service.received(ORDERS, seconds=120))
+            receiving = asyncio.create_task(service.received(ORDERS, seconds=300))
             # Without confirmations: this test shares its two cores with everything that it measures.
             flood = await service.connection.channel(publisher_confirms=False)
             exchange = await flood.get_exchange("orders.x", ensure=False)
             for id_ in ids[1:]:
                 await exchange.publish(aio_pika.Message(captured(id_), delivery_mode=2), CONFIRMED)
             received = await receiving
-            seconds = time.monotonic() - began - 0.5
+            seconds = time.monotonic() - began - SETTLE_DOWN_SECONDS
+    worker_cpu = cpu_of_children() - cpu_before
     settled = Counter(json.loads(message.body)["order_id"] for message in received)
     assert settled == Counter(ids)
     with capsys.disabled():
-        print(f"\n{ORDERS} orders settled in {seconds:.1f} s: {ORDERS / seconds:.0f} a second over one worker")  # noqa: T201
+        # On a machine that does other work as well, the worker's own time tells more than the clock's.
+        rate = f"{ORDERS / seconds:.0f} a second, {worker_cpu / ORDERS * 1000:.1f} ms of the worker's CPU for each"
+        print(f"\n{ORDERS} orders settled in {seconds:.1f} s: {rate}")  # noqa: T201
+
+
+def cpu_of_children() -> float:
+    """Seconds of CPU of the processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @dataclass
