@@ -187,7 +187,7 @@ async def test_a_role_may_create_and_confirm_up_to_an_amount(api: Api, tenant: s
 async def test_no_tenant_route_passes_a_policy_that_denies(api: Api, tenant: str, method: str, path: str) -> None:
     admin, other_admin = api.headers(tenant, role="admin"), api.headers(tenant, role="admin")
     await put(api, admin, "not-they", DENY_ALL | {"subjects": [subject_of(other_admin)]})
-    body = None if method in ("GET", "DELETE") else {}
+    body: Any = None if method in ("GET", "DELETE") else {}
     response = await api.client.request(method, path, json=body, headers=other_admin | {"Idempotency-Key": "k"})
     assert_problem(response, 403, "policy_denied")
 
