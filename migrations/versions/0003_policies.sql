@@ -1,7 +1,5 @@
 -- Policies over attributes of caller, tenant and request; suspended tenants; what an administrator may change.
 
-ALTER TABLE tenants ADD COLUMN IF NOT EXISTS suspended_at timestamptz;
-
 -- An empty array and a NULL are no condition. Amounts are whole minor units of the currency, both bounds inclusive.
 CREATE TABLE policies (
     tenant_id      text   NOT NULL REFERENCES tenants,
@@ -42,6 +40,5 @@ CREATE INDEX audit_log_by_time ON audit_log (tenant_id, at, id);
 CREATE INDEX audit_log_by_target ON audit_log (tenant_id, target, at, id);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON policies TO :runtime_role;
-GRANT UPDATE (suspended_at) ON tenants TO :runtime_role;
 GRANT UPDATE (disabled_at) ON users TO :runtime_role;
 GRANT INSERT, DELETE ON user_roles TO :runtime_role;

@@ -74,8 +74,12 @@ class _Waiting:
 class GroupCommit:
     """Runs use cases over whatever commands have come together, one transaction a batch."""
 
-    def __init__(self, transaction: OpenTransaction, *, queue_size_max: int = QUEUE_SIZE_MAX) -> None:
+    def __init__(
+        self, transaction: OpenTransaction, *, queue_size_max: int = QUEUE_SIZE_MAX, collect_seconds: float = 0
+    ) -> None:
+        """`collect_seconds` is how long a batch waits for company: nothing where somebody waits for the answer."""
         self._transaction = transaction
+        self._collect_seconds = collect_seconds
         self._queue_size_max = queue_size_max
         self._queue: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -117,7 +121,7 @@ class GroupCommit:
     async def _run_batches(self) -> None:
         while self._queue:
             # Commands of requests that the event loop is just about to handle still join this batch.
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._collect_seconds)
             if batch := list(self._take_batch()):
                 BATCH_SIZE.observe(len(batch))
                 await self._carry_out(batch)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,20 +11,25 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
+import uvloop
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from uvicorn.supervisors import Multiprocess
 
+from payments_ledger import asyncapi as contract
+from payments_ledger import dead_letters
 from payments_ledger import migrate as migrations
 from payments_ledger import seed as demo
 from payments_ledger.api import create_app
+from payments_ledger.dead_letters import DeadLetter
 from payments_ledger.errors import LedgerError, SchemaMissing
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.http_server import BoundedHttp
 from payments_ledger.platform.logging import configure_logging
-from payments_ledger.platform.settings import Settings
+from payments_ledger.platform.messaging import BrokerAway
+from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
 from payments_ledger.verify.checks import CHECKS
 from payments_ledger.verify.report import as_json, print_report
@@ -80,7 +85,7 @@ def api(
 @app.command()
 def worker() -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
-    asyncio.run(_until_signalled(Worker(_settings()).run()))
+    uvloop.run(_until_signalled(Worker(_settings()).run()))
 
 
 @app.command()
@@ -149,6 +154,12 @@ def openapi() -> None:
 
 
 @app.command()
+def asyncapi() -> None:
+    """Print the AsyncAPI document of the messages, as it stands in docs/asyncapi.yaml."""
+    typer.echo(contract.document(), nl=False)
+
+
+@app.command()
 def dev(
     port: Port = 8000,
     once: Annotated[bool, typer.Option("--once", help="Exit after the demonstration.")] = False,
@@ -170,6 +181,86 @@ def dev(
         # Ctrl-C is how serving ends; a demonstration that was interrupted has shown nothing.
         status = INTERRUPTED if once else 0
     raise typer.Exit(status)
+
+
+dead_letter_commands = typer.Typer(
+    no_args_is_help=True, help="Messages that could not be handled: look at them, put them back, drop them."
+)
+app.add_typer(dead_letter_commands, name="dead-letters")
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids from the list, or how they begin.")]
+All = Annotated[bool, typer.Option("--all", help="All of them.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@dead_letter_commands.command("list")
+def list_dead_letters(
+    json: Json = False,
+    limit: Annotated[int, typer.Option(min=1, max=dead_letters.LIST_LENGTH_MAX, help="Of each queue.")] = 100,
+) -> None:
+    """List the oldest dead letters of each queue, with the reason of each."""
+    letters = _with_broker(lambda settings: dead_letters.list_dead_letters(settings, limit=limit))
+    if json or not letters:
+        typer.echo("\n".join(letter.to_json() for letter in letters) if json else "There are no dead letters.")
+        return
+    for letter in letters:
+        # One line each, whatever the width of the terminal, so that it can be searched.
+        since = letter.since or "since unknown"
+        typer.echo(f"{letter.id[:12]}  {since}  {letter.queue}  {letter.routing_key}: {letter.reason}")
+
+
+@dead_letter_commands.command("show")
+def show_dead_letter(id: Annotated[str, typer.Argument(help="Id, or how it begins.")], json: Json = False) -> None:  # noqa: A002
+    """Show one dead letter with its headers and body."""
+    is_wanted = dead_letters.having_ids([id])
+    letters = [letter for letter in _with_broker(dead_letters.list_dead_letters) if is_wanted(letter)]
+    if not letters:
+        _fail(f"There is no dead letter {id}.", "See payments-ledger dead-letters list.")
+    for letter in letters:
+        if json:
+            typer.echo(letter.to_json())
+            continue
+        typer.echo(f"{letter.id} of {letter.queue}: {letter.reason}")
+        for name, value in sorted(letter.headers.items()):
+            typer.echo(f"{name}: {value}")
+        typer.echo(f"\n{letter.body}")
+
+
+@dead_letter_commands.command("replay")
+def replay_dead_letters(ids: Ids = None, all_: All = False, json: Json = False) -> None:
+    """Put dead letters back into the queue they came from. Can be repeated: handling a message twice does no harm."""
+    wanted = _chosen(ids, all_)
+    _tell("Replayed", _with_broker(lambda settings: dead_letters.replay_dead_letters(settings, wanted)), json)
+
+
+@dead_letter_commands.command("drop")
+def drop_dead_letters(ids: Ids = None, all_: All = False, json: Json = False) -> None:
+    """Remove dead letters for good."""
+    wanted = _chosen(ids, all_)
+    _tell("Dropped", _with_broker(lambda settings: dead_letters.drop_dead_letters(settings, wanted)), json)
+
+
+def _chosen(ids: list[str] | None, all_: bool) -> Callable[[DeadLetter], bool]:
+    if bool(ids) == all_:
+        _fail("Say which: ids, or --all.", "See payments-ledger dead-letters list.")
+    return dead_letters.having_ids(ids) if ids else lambda _: True
+
+
+def _tell(done: str, letters: list[DeadLetter], json: bool) -> None:
+    typer.echo("\n".join(letter.to_json() for letter in letters) if json else f"{done}: {len(letters)}.")
+
+
+def _with_broker(ask: Callable[[Settings], Coroutine[Any, Any, list[DeadLetter]]]) -> list[DeadLetter]:
+    settings = _settings()
+    if settings.rabbitmq_url.startswith(MEMORY_URL):
+        _fail(
+            "With RABBITMQ_URL=memory:// there are no dead-letter queues.",
+            "What could not be handled is in the table outbox_events, with buried_at and last_error set.",
+        )
+    try:
+        return asyncio.run(ask(settings))
+    except BrokerAway as error:
+        _fail(f"RabbitMQ cannot be reached: {error}", "Look at RABBITMQ_URL, and whether it runs.")
 
 
 def _settings() -> Settings:

@@ -186,6 +186,14 @@ class ChaosNotEnabled(Conflict):
     """Injected faults are not permitted here: CHAOS_ENABLED is off."""
 
 
+class AlreadyRefunded(Conflict):
+    """The payment was refunded already."""
+
+
+class OrderCancelled(Conflict):
+    """The order was cancelled; it cannot be paid any more."""
+
+
 class IdempotencyKeyReused(InvalidParameter):
     """This Idempotency-Key was already used for a different request."""
 

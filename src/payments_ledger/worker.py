@@ -1,7 +1,7 @@
 """Process 2, the worker: the relay, the consumers, and the table that says which event leads to which use case."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg
 import structlog
@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
-from payments_ledger.errors import AlreadyMoved, Rejected, Unavailable
+from payments_ledger.errors import IllegalMove, Rejected, Unavailable
 from payments_ledger.idempotency import delete_expired_keys
+from payments_ledger.orders.consumer import OrderMessages
+from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
 from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.outbox.relay import Relay
 from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
@@ -21,6 +23,7 @@ from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
+from payments_ledger.tenant_sync import TenantMessages
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +31,36 @@ PAYMENTS_EXCHANGE = "payments.x"
 PAYMENTS_QUEUE = Queue(
     name="payments.events", bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED),), dead_letters="payments.dlq"
 )
+
+
+def orders_queue(settings: Settings) -> Queue:
+    """What we want to hear of the orders service, and the charges that are asked for on our own exchange."""
+    keys = [*_keys(settings.orders_routing_key), ORDER_CANCELLED]
+    bindings = [(settings.orders_exchange, key) for key in dict.fromkeys(keys)]
+    return Queue(
+        name=settings.orders_queue,
+        bindings=(*bindings, (PAYMENTS_EXCHANGE, PAYMENT_CHARGE_REQUESTED)),
+        dead_letters=_dead_letters_of(settings.orders_queue),
+    )
+
+
+def tenants_queue(settings: Settings) -> Queue:
+    """What we want to hear of the service that keeps the tenants."""
+    bindings = tuple((settings.tenants_exchange, key) for key in _keys(settings.tenants_routing_keys))
+    return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
+
+
+def _keys(routing_keys: str) -> list[str]:
+    return [key.strip() for key in routing_keys.split(",") if key.strip()]
+
+
+def _dead_letters_of(queue_name: str) -> str:
+    """payments.orders.events → payments.orders.dlq"""
+    return f"{queue_name.removesuffix('.events')}.dlq"
+
+
+# Nobody waits for a message's answer, so a batch may wait for the messages right behind it: it then costs a fraction.
+COLLECT_SECONDS = 0.01
 
 # Idempotency keys that ran out are cleared this often, in portions that hold no lock for long.
 CLEAR_SECONDS = 60.0
@@ -42,10 +75,13 @@ class Worker:
         self._settings = settings
         self._database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
         self._outbox = Database(url, role=relay_role(url), pool_size_max=2)
-        self._commands = GroupCommit(self._database.transaction)
-        handlers: dict[str, Handler] = {PAYMENT_AUTHORIZED: self._settle}
+        # One for each kind of message: a batch then takes its locks in one order (orders, payments, totals), and two
+        # batches never wait for each other.
+        self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
-        self._publisher, self._consumers = _transport(settings.rabbitmq_url, handlers, self._chaos)
+        self._publisher, self._consumers = _transport(settings.rabbitmq_url, self._subscriptions(), self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
 
     async def run(self) -> None:
@@ -60,20 +96,37 @@ class Worker:
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
         finally:
-            await self._commands.drain()
+            for commands in (self._settlements, self._orders, self._tenants):
+                await commands.drain()
             await self._publisher.close()
             await self._chaos.close()
             await self._database.close()
             await self._outbox.close()
 
+    def _subscriptions(self) -> list[tuple[Queue, dict[str, Handler]]]:
+        """Which queue is consumed, and which of its events leads where."""
+        settings = self._settings
+        subscriptions: list[tuple[Queue, dict[str, Handler]]] = [(PAYMENTS_QUEUE, {PAYMENT_AUTHORIZED: self._settle})]
+        if settings.orders_integration_enabled:
+            orders = OrderMessages(self._orders)
+            handlers: dict[str, Handler] = dict.fromkeys(_keys(settings.orders_routing_key), orders.confirm)
+            handlers |= {PAYMENT_CHARGE_REQUESTED: orders.confirm, ORDER_CANCELLED: orders.cancel}
+            subscriptions.append((orders_queue(settings), handlers))
+        if settings.tenants_sync_enabled:
+            subscriptions.append((tenants_queue(settings), TenantMessages(self._tenants).handlers()))
+        return subscriptions
+
     async def _settle(self, message: Message) -> None:
         """payment.authorized → settle_payments."""
         event = _read_payment_event(message)
         command = SettlePayment(event.tenant_id, event.payment_intent_id, Origin("worker", None, current_trace()))
-        outcome = await self._commands.submit(settle_payments, command)
-        # A repeated message finds its payment settled: that is what it wanted.
-        if isinstance(outcome, Rejected) and not isinstance(outcome.error, AlreadyMoved):
-            raise DeadLetter(outcome.error.detail)
+        outcome = await self._settlements.submit(settle_payments, command)
+        if isinstance(outcome, Rejected):
+            # A repeated message finds its payment settled, and one that was overtaken by a cancellation finds nothing
+            # to settle any more: neither is a fault.
+            if not isinstance(outcome.error, IllegalMove):
+                raise DeadLetter(outcome.error.detail)
+            log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
 
     def _is_needed(self, event: DueEvent) -> bool:
         """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""
@@ -92,16 +145,22 @@ class Worker:
             await asyncio.sleep(0 if deleted == CLEAR_AT_ONCE else CLEAR_SECONDS)
 
 
-def _transport(url: str, handlers: Mapping[str, Handler], chaos: Chaos) -> tuple[Publisher, list[RabbitConsumer]]:
+def _transport(
+    url: str, subscriptions: Sequence[tuple[Queue, Mapping[str, Handler]]], chaos: Chaos
+) -> tuple[Publisher, list[RabbitConsumer]]:
     """The URL's scheme decides who carries the messages; in memory the publisher calls the handlers itself.
 
     There a handler that fails would hold up the relay, and with it every tenant: only the publishing is disturbed.
     """
     if url.startswith(MEMORY_URL):
+        handlers = {type_: handler for _, handlers in subscriptions for type_, handler in handlers.items()}
         return DisturbedPublisher(MemoryBus(handlers), chaos), []
-    publisher = DisturbedPublisher(RabbitPublisher(url, PAYMENTS_EXCHANGE, [PAYMENTS_QUEUE]), chaos)
-    disturbed = {type_: chaos.disturbing(handler) for type_, handler in handlers.items()}
-    return publisher, [RabbitConsumer(url, PAYMENTS_QUEUE, disturbed)]
+    publisher = RabbitPublisher(url, PAYMENTS_EXCHANGE, [queue for queue, _ in subscriptions])
+    consumers = [
+        RabbitConsumer(url, queue, {type_: chaos.disturbing(handler) for type_, handler in handlers.items()})
+        for queue, handlers in subscriptions
+    ]
+    return DisturbedPublisher(publisher, chaos), consumers
 
 
 def _read_payment_event(message: Message) -> PaymentEvent:

@@ -207,7 +207,9 @@ def test_after_all_that_the_audit_finds_nothing_broken(engine: Engine) -> None:
     assert all(check["examined"] >= PAYMENTS for check in report["checks"] if "payment" in check["name"])
 
 
-@pytest.mark.parametrize("command", ["api", "worker", "migrate", "seed", "openapi", "verify", "dev"])
+@pytest.mark.parametrize(
+    "command", ["api", "worker", "migrate", "seed", "verify", "dead-letters", "openapi", "asyncapi", "dev"]
+)
 def test_every_command_explains_itself(engine: Engine, command: str) -> None:
     assert "Usage: payments-ledger" in engine.run(command, "--help")
     assert command in engine.run("--help")

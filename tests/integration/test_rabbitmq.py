@@ -8,8 +8,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from payments_ledger.platform import rabbitmq
-from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Message
+from payments_ledger.platform import messaging, rabbitmq
+from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Later, Message
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from tests.services import RabbitmqServer
 
@@ -197,3 +197,47 @@ async def test_publisher_and_consumer_come_back_by_themselves(
         assert await rabbitmq.is_up(rabbitmq_server.url)
         await publisher.publish([message(3)])
         await eventually(lambda: "3" in handled)
+
+
+async def test_a_message_that_must_wait_steps_aside_and_comes_back_with_its_type_and_count(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
+    handled: list[tuple[str, str, int]] = []
+
+    async def handle(message: Message) -> None:
+        handled.append((message.id, message.type, message.failures))
+        if message.id == "1" and message.failures < 2:
+            raise Later("not yet")
+        if message.id == "2" and message.failures < 1:
+            raise ZeroDivisionError
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1), message(2), message(3)])
+        await eventually(lambda: len(handled) == 6)
+    assert handled[:3] == [(str(number), "it.happened", 0) for number in (1, 2, 3)]
+    assert sorted(handled[3:]) == [("1", "it.happened", 1), ("1", "it.happened", 2), ("2", "it.happened", 1)]
+    for name in (queue.name, queue.dead_letters, queue.retry_name(1)):
+        assert await take_all(rabbitmq_server.url, name) == []
+
+
+async def test_a_message_that_waits_in_vain_is_given_up(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 2)
+    handled: list[int] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.failures)
+        raise Later("not yet")
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1)])
+        await eventually(lambda: handled == [0, 1])
+        await asyncio.sleep(0.2)
+    [dead] = await take_all(rabbitmq_server.url, queue.dead_letters)
+    assert dead.headers["x-reason"] == "given up after 2 attempts: not yet"
+    assert dead.headers["x-attempts"] == 2
+    assert dead.headers["x-original-routing-key"] == "it.happened"
+    assert "x-death" not in dead.headers

@@ -30,6 +30,7 @@ TABLES = (
     "idempotency_keys",
     "audit_log",
     "policies",
+    "orders",
 )
 
 

@@ -16,8 +16,14 @@ DEFAULT_ACCOUNTS = (
 )
 
 SETTLEMENT = "settlement"
+REFUND = "refund"
 
 
 def settlement(*, tenant_id: str, source_id: UUID, money: Money, correlation_id: str) -> Entry:
     """Money was received for a sale: debit CASH, credit REVENUE."""
     return Entry(tenant_id, uuid7(), SETTLEMENT, source_id, correlation_id, (Posting(CASH, REVENUE, money),))
+
+
+def refund(*, tenant_id: str, source_id: UUID, money: Money, correlation_id: str) -> Entry:
+    """Money of a sale was given back, which reverses its settlement: debit REVENUE, credit CASH."""
+    return Entry(tenant_id, uuid7(), REFUND, source_id, correlation_id, (Posting(REVENUE, CASH, money),))

@@ -1,6 +1,6 @@
 """The SQL of the ledger: inserting entries with their postings and totals, reading entries and balances."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -92,6 +92,22 @@ async def insert_postings(conn: Connection, entries: Sequence[Entry], posted_at:
             [posting.money.amount for _, _, _, posting in lines],
         ],
     )
+
+
+async def sources_with_entry(
+    conn: Connection, sources: Collection[tuple[str, UUID]], kind: str
+) -> set[tuple[str, UUID]]:
+    """Those of the (tenant, source id) pairs that have an entry of the kind already."""
+    cursor = await conn.cursor(binary=True).execute(
+        """
+        SELECT tenant_id, source_id
+        FROM ledger_entries
+        JOIN unnest(%s::text[], %s::uuid[]) AS wanted (tenant_id, source_id) USING (tenant_id, source_id)
+        WHERE kind = %s
+        """,
+        [[tenant_id for tenant_id, _ in sources], [source_id for _, source_id in sources], kind],
+    )
+    return {(tenant_id, source_id) for tenant_id, source_id in await cursor.fetchall()}
 
 
 async def list_entries(

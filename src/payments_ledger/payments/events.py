@@ -1,7 +1,7 @@
 """The events of a payment, as they go out and come in: flat JSON, snake_case, amounts as decimal strings."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ PAYMENT_AUTHORIZED = "payment.authorized"
 PAYMENT_SETTLED = "payment.settled"
 PAYMENT_FAILED = "payment.failed"
 PAYMENT_CANCELLED = "payment.cancelled"
+PAYMENT_REFUNDED = "payment.refunded"
 
 EVENT_TYPE_BY_STATUS = {
     Status.CREATED: PAYMENT_INTENT_CREATED,
@@ -41,25 +42,47 @@ class PaymentEvent(BaseModel):
     occurred_at: datetime
 
 
+class PaymentRefunded(PaymentEvent):
+    """The body of payment.refunded: all of the payment was given back by the ledger entry `refund_id`."""
+
+    refund_id: UUID
+
+
 def event_of(payment: Payment, trace: Trace) -> Event:
     """The event that tells of the payment's latest move; its sequence is the payment's version."""
-    body = PaymentEvent.model_construct(
-        payment_intent_id=payment.id,
-        tenant_id=payment.tenant_id,
-        status=payment.status.value,
-        amount=format_amount(payment.money.amount, payment.money.currency),
-        currency=payment.money.currency,
-        customer_ref=payment.customer_ref,
-        order_id=payment.order_id,
-        correlation_id=trace.correlation_id,
-        occurred_at=payment.updated_at,
-    )
+    body = PaymentEvent.model_construct(**_body(payment, trace), occurred_at=payment.updated_at)
+    return _event(payment, EVENT_TYPE_BY_STATUS[payment.status], payment.version, body, trace)
+
+
+def refund_event_of(payment: Payment, refund_id: UUID, trace: Trace, at: datetime) -> Event:
+    """The event that tells of a settled payment's refund.
+
+    SETTLED is where a payment's moves end, so the number after its version is free for the one refund it can have.
+    """
+    body = PaymentRefunded.model_construct(**_body(payment, trace), occurred_at=at, refund_id=refund_id)
+    return _event(payment, PAYMENT_REFUNDED, payment.version + 1, body, trace)
+
+
+def _body(payment: Payment, trace: Trace) -> dict[str, Any]:
+    return {
+        "payment_intent_id": payment.id,
+        "tenant_id": payment.tenant_id,
+        "status": payment.status.value,
+        "amount": format_amount(payment.money.amount, payment.money.currency),
+        "currency": payment.money.currency,
+        "customer_ref": payment.customer_ref,
+        "order_id": payment.order_id,
+        "correlation_id": trace.correlation_id,
+    }
+
+
+def _event(payment: Payment, type_: str, sequence: int, body: PaymentEvent, trace: Trace) -> Event:
     return Event(
         tenant_id=payment.tenant_id,
         id=uuid7(),
-        type=EVENT_TYPE_BY_STATUS[payment.status],
+        type=type_,
         aggregate_id=payment.id,
-        sequence=payment.version,
+        sequence=sequence,
         payload=body.model_dump_json(),
         trace=trace,
     )

@@ -79,6 +79,24 @@ async def find_payment(conn: Connection, tenant_id: str, payment_id: UUID) -> Pa
     return _payment(row) if row else None
 
 
+async def find_payments_of_orders(
+    conn: Connection, orders: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Payment]:
+    """The payments of the given (tenant, order id) pairs that have one."""
+    cursor = conn.cursor(row_factory=dict_row, binary=True)
+    await cursor.execute(
+        """
+        SELECT payment_intents.*
+        FROM payment_intents
+        JOIN unnest(%s::text[], %s::text[]) AS wanted (tenant_id, order_id) USING (tenant_id, order_id)
+        WHERE payment_intents.order_id IS NOT NULL
+        """,
+        [[tenant_id for tenant_id, _ in orders], [order_id for _, order_id in orders]],
+    )
+    payments = [_payment(row) for row in await cursor.fetchall()]
+    return {(payment.tenant_id, payment.order_id): payment for payment in payments if payment.order_id}
+
+
 def _columns(keys: Collection[tuple[str, UUID]]) -> list[list[Any]]:
     return [[tenant_id for tenant_id, _ in keys], [payment_id for _, payment_id in keys]]
 

@@ -9,27 +9,29 @@ from datetime import datetime
 from uuid import UUID
 
 from payments_ledger.audit import AuditRecord, Origin, record_audit
-from payments_ledger.errors import IllegalMove, PaymentNotFound, Rejected
+from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected
 from payments_ledger.ledger.entry import Entry
-from payments_ledger.ledger.postings import settlement
+from payments_ledger.ledger.postings import REFUND, refund, settlement
+from payments_ledger.ledger.queries import sources_with_entry
 from payments_ledger.ledger.use_cases import post_entries
 from payments_ledger.money import Money
 from payments_ledger.outbox.outbox import record_events
 from payments_ledger.payments import queries
-from payments_ledger.payments.events import event_of
+from payments_ledger.payments.events import event_of, refund_event_of
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.platform.postgres import Connection, transaction_time
 
 
 @dataclass(frozen=True, slots=True)
 class CreatePayment:
-    """Creates a payment intent under an id that the caller has chosen (UUIDv7)."""
+    """Creates a payment intent under an id that the caller has chosen (UUIDv7); an order has at most one."""
 
     tenant_id: str
     payment_id: UUID
     money: Money
     customer_ref: str
     origin: Origin
+    order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,35 @@ class SettlePayment:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelPayment:
+    tenant_id: str
+    payment_id: UUID
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPayment:
+    """Gives back all of a settled payment."""
+
+    tenant_id: str
+    payment_id: UUID
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class _Change:
     """A payment as it is to be written, and who asked for it."""
 
     payment: Payment
     origin: Origin
     before: Status | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refund:
+    payment: Payment
+    entry: Entry
+    origin: Origin
 
 
 async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment]:
@@ -86,6 +111,54 @@ async def settle_payments(conn: Connection, commands: Sequence[SettlePayment]) -
     return outcomes
 
 
+async def cancel_payments(conn: Connection, commands: Sequence[CancelPayment]) -> list[Payment | Rejected]:
+    """CREATED or AUTHORIZED → CANCELLED, with payment.cancelled in the outbox.
+
+    Rejected: PaymentNotFound, IllegalMove (it is SETTLED: refund it), AlreadyMoved.
+    """
+    outcomes, changes = await _lock_and_move(conn, commands, Status.CANCELLED)
+    if changes:
+        await queries.save_moves(conn, [change.payment for change in changes])
+        await _record(conn, "payment.cancel", changes)
+    return outcomes
+
+
+async def refund_payments(conn: Connection, commands: Sequence[RefundPayment]) -> list[Entry | Rejected]:
+    """A reversing entry for each SETTLED payment, and payment.refunded in the outbox; the payment stays SETTLED.
+
+    Rejected: PaymentNotFound, IllegalMove (it is not SETTLED), and AlreadyRefunded for a repetition.
+    """
+    keys = {(command.tenant_id, command.payment_id) for command in commands}
+    # The locked payment is what two refunds at once meet at: the second one then finds the entry of the first.
+    payments = await queries.lock_payments(conn, keys)
+    refunded = await sources_with_entry(conn, keys, REFUND)
+    now = await transaction_time(conn)
+    outcomes: list[Entry | Rejected] = []
+    refunds: list[_Refund] = []
+    for command in commands:
+        key = (command.tenant_id, command.payment_id)
+        if key not in payments:
+            outcomes.append(Rejected(PaymentNotFound()))
+        elif payments[key].status is not Status.SETTLED:
+            outcomes.append(Rejected(IllegalMove(f"The payment is {payments[key].status} and cannot be refunded.")))
+        elif key in refunded:
+            outcomes.append(Rejected(AlreadyRefunded()))
+        else:
+            refunded.add(key)
+            entry = _refund_entry(payments[key], command.origin)
+            refunds.append(_Refund(payments[key], entry, command.origin))
+            outcomes.append(entry)
+    if refunds:
+        await post_entries(conn, [refund.entry for refund in refunds])
+        await record_events(
+            conn, [refund_event_of(refund.payment, refund.entry.id, refund.origin.trace, now) for refund in refunds]
+        )
+        await record_audit(
+            conn, [_audit("payment.refund", refund.payment, refund.origin, refund.payment.status) for refund in refunds]
+        )
+    return outcomes
+
+
 def _new_payment(command: CreatePayment, now: datetime) -> Payment:
     return Payment(
         tenant_id=command.tenant_id,
@@ -94,7 +167,7 @@ def _new_payment(command: CreatePayment, now: datetime) -> Payment:
         status=Status.CREATED,
         version=1,
         customer_ref=command.customer_ref,
-        order_id=None,
+        order_id=command.order_id,
         created_at=now,
         updated_at=now,
     )
@@ -110,8 +183,19 @@ def _settlement_entry(change: _Change) -> Entry:
     )
 
 
+def _refund_entry(payment: Payment, origin: Origin) -> Entry:
+    return refund(
+        tenant_id=payment.tenant_id,
+        source_id=payment.id,
+        money=payment.money,
+        correlation_id=origin.trace.correlation_id,
+    )
+
+
 async def _lock_and_move(
-    conn: Connection, commands: Sequence[ConfirmPayment] | Sequence[SettlePayment], to: Status
+    conn: Connection,
+    commands: Sequence[ConfirmPayment] | Sequence[SettlePayment] | Sequence[CancelPayment],
+    to: Status,
 ) -> tuple[list[Payment | Rejected], list[_Change]]:
     """An outcome for each command, and the changes to write. Several commands may name one payment."""
     payments = await queries.lock_payments(conn, {(command.tenant_id, command.payment_id) for command in commands})
@@ -138,20 +222,18 @@ async def _lock_and_move(
 async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
     """Writes the event and the audit row of each change."""
     await record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])
-    await record_audit(
-        conn,
-        [
-            AuditRecord(
-                tenant_id=change.payment.tenant_id,
-                origin=change.origin,
-                action=action,
-                target=str(change.payment.id),
-                detail={
-                    "before": {"status": change.before} if change.before else None,
-                    "after": {"status": change.payment.status},
-                    "amount": str(change.payment.money),
-                },
-            )
-            for change in changes
-        ],
+    await record_audit(conn, [_audit(action, change.payment, change.origin, change.before) for change in changes])
+
+
+def _audit(action: str, payment: Payment, origin: Origin, before: Status | None) -> AuditRecord:
+    return AuditRecord(
+        tenant_id=payment.tenant_id,
+        origin=origin,
+        action=action,
+        target=str(payment.id),
+        detail={
+            "before": {"status": before} if before else None,
+            "after": {"status": payment.status},
+            "amount": str(payment.money),
+        },
     )

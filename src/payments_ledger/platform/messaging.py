@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -16,28 +16,46 @@ log = structlog.get_logger(__name__)
 
 MESSAGES_HANDLED = Counter("ledger_messages_handled_total", "Messages taken from a queue", ["type", "outcome"])
 
-# A handler that fails for a passing reason is tried again after these seconds; the last one is repeated.
+# While the database is away a message is kept in hand and tried again after these seconds; the last one is repeated.
+# Those behind it could not be handled either.
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
+# A message that has to wait for something of its own steps aside for these seconds; the last one is repeated.
+LATER_SECONDS = (1, 5, 30, 120, 600)
+# With the seconds above a message that steps aside is given up after 52 minutes.
+ATTEMPTS_MAX = 10
 # A failure that nobody foresaw might pass, but a message that keeps causing one must not stay for ever.
 UNFORESEEN_FAILURES_MAX = 5
+# Our messages and those that we know of have less than 2 KB. What is larger is not even parsed.
+BODY_BYTES_MAX = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event on its way: `id` is the event's id, `type` its routing key, `body` flat JSON."""
+    """An event on its way: `id` is the event's id, `type` its routing key, `body` flat JSON.
+
+    `failures` counts the attempts to handle it that came before.
+    """
 
     id: str
     type: str
     body: bytes
     headers: Mapping[str, str]
+    failures: int = 0
 
 
 class DeadLetter(Exception):
     """Raised by a handler for a message that can never succeed; its text is the reason."""
 
 
+class Later(Exception):
+    """Raised by a handler for a message that has to wait for something of its own; its text says for what."""
+
+
 type Handler = Callable[[Message], Awaitable[None]]
-"""Handles one message; returns once its effect is committed. Raises DeadLetter, or Unavailable to be called again."""
+"""Handles one message; returns once its effect is committed.
+
+Raises DeadLetter (never again), Later (the message steps aside) or Unavailable (the message is kept in hand).
+"""
 
 
 class Fate(Enum):
@@ -91,27 +109,60 @@ class MemoryBus:
 
 
 async def handle_until_done(handler: Handler, message: Message) -> None:
-    """Calls the handler, again and again with growing pauses while it fails in passing; raises DeadLetter."""
-    begin_trace(message.headers.get("X-Correlation-Id"), message.headers.get("traceparent"))
-    failures = unforeseen = 0
+    """Handles the message where no queue can take it aside: it waits here. Raises DeadLetter."""
     while True:
         try:
-            await handler(message)
-        except DeadLetter as error:
-            MESSAGES_HANDLED.labels(message.type, "dead_letter").inc()
-            log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
+            await handle(handler, message)
+        except Later:
+            await asyncio.sleep(RETRY_SECONDS[min(message.failures, len(RETRY_SECONDS) - 1)])
+            message = replace(message, failures=message.failures + 1)
+        else:
+            return
+
+
+async def handle(handler: Handler | None, message: Message) -> None:
+    """Calls the handler, again and again while the database is away; raises DeadLetter, or Later a bounded number
+    of times, also for a failure that nobody foresaw.
+    """
+    begin_trace(message.headers.get("X-Correlation-Id"), message.headers.get("traceparent"))
+    # Anybody may send us keys of any kind; the metrics have room for those that we know.
+    type_ = message.type if handler else "unknown"
+    try:
+        await _call_while_unavailable(handler, message)
+    except DeadLetter as error:
+        MESSAGES_HANDLED.labels(type_, "dead_letter").inc()
+        log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
+        raise
+    except Later as error:
+        MESSAGES_HANDLED.labels(type_, "retry").inc()
+        log.warning("message steps aside", message_id=message.id, type=message.type, reason=str(error))
+        raise
+    MESSAGES_HANDLED.labels(type_, "done").inc()
+
+
+async def _call_while_unavailable(handler: Handler | None, message: Message) -> None:
+    if handler is None:
+        raise DeadLetter(f"nothing here handles {message.type}")
+    if len(message.body) > BODY_BYTES_MAX:
+        raise DeadLetter(f"the body has {len(message.body)} bytes, {BODY_BYTES_MAX} are allowed")
+    attempts = message.failures + 1
+    waits = 0
+    while True:
+        try:
+            return await handler(message)
+        except DeadLetter:
+            raise
+        except Later as error:
+            if attempts >= ATTEMPTS_MAX:
+                raise DeadLetter(f"given up after {attempts} attempts: {error}") from None
             raise
         except Unavailable as error:
-            MESSAGES_HANDLED.labels(message.type, "retry").inc()
+            MESSAGES_HANDLED.labels(message.type, "wait").inc()
             log.warning("message waits", message_id=message.id, type=message.type, reason=str(error))
         except Exception as error:
-            unforeseen += 1
-            MESSAGES_HANDLED.labels(message.type, "failure").inc()
             log.exception("message failed", message_id=message.id, type=message.type)
-            if unforeseen >= UNFORESEEN_FAILURES_MAX:
-                raise DeadLetter(f"failed {unforeseen} times: {type(error).__name__}") from error
-        else:
-            MESSAGES_HANDLED.labels(message.type, "done").inc()
-            return
-        await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-        failures += 1
+            if attempts >= UNFORESEEN_FAILURES_MAX:
+                raise DeadLetter(f"failed {attempts} times: {type(error).__name__}") from error
+            raise Later(f"failed: {type(error).__name__}") from error
+        await asyncio.sleep(RETRY_SECONDS[min(waits, len(RETRY_SECONDS) - 1)])
+        waits += 1

@@ -1,9 +1,11 @@
 """RabbitMQ over aio-pika: confirmed publishing and acknowledged consuming, each on a connection of its own."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import aio_pika
 import structlog
@@ -14,17 +16,20 @@ from aio_pika.abc import (
     AbstractIncomingMessage,
     DeliveryMode,
     ExchangeType,
+    FieldValue,
 )
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 
 from payments_ledger.platform.messaging import (
+    LATER_SECONDS,
     BrokerAway,
     DeadLetter,
     Delivery,
     Fate,
     Handler,
+    Later,
     Message,
-    handle_until_done,
+    handle,
 )
 
 log = structlog.get_logger(__name__)
@@ -36,17 +41,35 @@ RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 PREFETCH = 400
 DRAIN_SECONDS_MAX = 10.0
 
+# Headers that a message gets on its way around: what it was, how often it failed, and why it is dead.
+ORIGINAL_ROUTING_KEY = "x-original-routing-key"
+ORIGINAL_QUEUE = "x-original-queue"
+ATTEMPTS = "x-attempts"
+REASON = "x-reason"
+DEAD_SINCE = "x-dead-since"
+DEAD_LETTER_ID = "x-dead-letter-id"
+MARKS = (ORIGINAL_ROUTING_KEY, ORIGINAL_QUEUE, ATTEMPTS, REASON, DEAD_SINCE, DEAD_LETTER_ID)
+REASON_LENGTH_MAX = 500
+# The broker's own marks, which a copy must not begin with.
+_BROKER_MARKS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+
 # What aio-pika raises when a connection is refused, lost or mute.
 _AWAY = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable quorum queue, the (exchange, routing key) pairs bound to it, and where its dead letters go."""
+    """A durable quorum queue, the (exchange, routing key) pairs bound to it, and where its dead letters go.
+
+    A message that has to wait does so in a queue beside it, <name>.retry.<delay>, which gives it back in time.
+    """
 
     name: str
     bindings: tuple[tuple[str, str], ...]
     dead_letters: str
+
+    def retry_name(self, seconds: int) -> str:
+        return f"{self.name}.retry.{f'{seconds // 60}m' if seconds % 60 == 0 else f'{seconds}s'}"
 
 
 class RabbitPublisher:
@@ -136,13 +159,13 @@ class RabbitConsumer:
     async def _handle(self, channel: AbstractChannel, incoming: AbstractIncomingMessage) -> None:
         message = self._read(incoming)
         try:
+            # What is put elsewhere is confirmed there before it is acknowledged here.
             try:
-                handler = self._handlers.get(message.type)
-                if handler is None:
-                    raise DeadLetter(f"nothing here handles {message.type}")
-                await handle_until_done(handler, message)
+                await handle(self._handlers.get(message.type), message)
+            except Later:
+                await self._put_aside(channel, incoming, message)
             except DeadLetter as error:
-                await self._bury(channel, incoming, str(error))
+                await self._bury(channel, incoming, message, str(error))
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
         except _AWAY as error:
@@ -152,28 +175,38 @@ class RabbitConsumer:
     def _read(self, incoming: AbstractIncomingMessage) -> Message:
         """The message, its headers as text.
 
-        The routing key says its type. A message that an operator moved here by the queue's name has lost that key,
-        but still bears its type as a property.
+        The routing key says its type. A message that comes back by the queue's name (from a delay, or replayed by an
+        operator) has lost that key, but bears it in a header, or its type as a property.
         """
-        routing_key = incoming.routing_key or ""
-        type_ = routing_key if routing_key in self._handlers else incoming.type or routing_key
         headers = {name: str(value) for name, value in incoming.headers.items()}
-        return Message(incoming.message_id or "", type_, incoming.body, headers)
+        type_ = incoming.routing_key or ""
+        if type_ == self._queue.name:
+            type_ = headers.get(ORIGINAL_ROUTING_KEY) or incoming.type or type_
+        attempts = incoming.headers.get(ATTEMPTS)
+        failures = attempts if isinstance(attempts, int) and attempts > 0 else 0
+        return Message(incoming.message_id or "", type_, incoming.body, headers, failures)
 
-    async def _bury(self, channel: AbstractChannel, incoming: AbstractIncomingMessage, reason: str) -> None:
-        """Puts a copy with the reason into the dead-letter queue, confirmed, before the original is acknowledged."""
-        copy = aio_pika.Message(
-            incoming.body,
-            headers={**incoming.headers, "x-reason": reason, "x-original-routing-key": incoming.routing_key or ""},
-            content_type=incoming.content_type,
-            delivery_mode=DeliveryMode.PERSISTENT,
-            message_id=incoming.message_id,
-            type=incoming.type,
-            timestamp=incoming.timestamp,
-        )
-        await channel.default_exchange.publish(
-            copy, self._queue.dead_letters, mandatory=True, timeout=ANSWER_SECONDS_MAX
-        )
+    async def _put_aside(self, channel: AbstractChannel, incoming: AbstractIncomingMessage, message: Message) -> None:
+        """Puts a copy into the delay queue that its failures have earned it."""
+        seconds = LATER_SECONDS[min(message.failures, len(LATER_SECONDS) - 1)]
+        await declare_retry(channel, self._queue, seconds)
+        marks: dict[str, FieldValue] = {ORIGINAL_ROUTING_KEY: message.type, ATTEMPTS: message.failures + 1}
+        await put(channel, self._queue.retry_name(seconds), copy_of(incoming, marks))
+
+    async def _bury(
+        self, channel: AbstractChannel, incoming: AbstractIncomingMessage, message: Message, reason: str
+    ) -> None:
+        """Puts a copy with the reason into the dead-letter queue."""
+        marks: dict[str, FieldValue] = {
+            ORIGINAL_ROUTING_KEY: message.type,
+            ORIGINAL_QUEUE: self._queue.name,
+            ATTEMPTS: message.failures + 1,
+            # What a sender wrote may be quoted in the reason, and may be no text that AMQP can carry.
+            REASON: reason[:REASON_LENGTH_MAX].encode(errors="backslashreplace").decode(),
+            DEAD_SINCE: datetime.now(UTC).isoformat(timespec="seconds"),
+            DEAD_LETTER_ID: uuid4().hex,
+        }
+        await put(channel, self._queue.dead_letters, copy_of(incoming, marks))
 
     async def _close_drained(self, connection: AbstractConnection | None) -> None:
         """Lets the messages in hand finish before their channel goes; a lost channel has nothing to wait for."""
@@ -207,6 +240,50 @@ async def declare(channel: AbstractChannel, queues: Sequence[Queue]) -> None:
             await declared.bind(exchange, routing_key, timeout=ANSWER_SECONDS_MAX)
 
 
+async def declare_retry(channel: AbstractChannel, queue: Queue, seconds: int) -> None:
+    """Declares the queue whose messages come back to `queue` after so many seconds, at least once."""
+    await channel.declare_queue(
+        queue.retry_name(seconds),
+        durable=True,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": seconds * 1000,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": queue.name,
+            # The broker then keeps a message until the other queue has confirmed it; this needs the overflow policy.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+        timeout=ANSWER_SECONDS_MAX,
+    )
+
+
+async def put(channel: AbstractChannel, queue_name: str, message: aio_pika.Message) -> None:
+    """Publishes to one queue; returns once the broker has confirmed that it is there."""
+    await channel.default_exchange.publish(message, queue_name, mandatory=True, timeout=ANSWER_SECONDS_MAX)
+
+
+def copy_of(incoming: AbstractIncomingMessage, marks: Mapping[str, FieldValue]) -> aio_pika.Message:
+    """The same message with its headers and `marks`, but without what the broker or we noted on its way before."""
+    headers = {
+        name: value
+        for name, value in incoming.headers.items()
+        if name not in MARKS and not name.startswith(_BROKER_MARKS)
+    }
+    return aio_pika.Message(
+        incoming.body,
+        headers={**headers, **marks},
+        content_type=incoming.content_type,
+        content_encoding=incoming.content_encoding,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        correlation_id=incoming.correlation_id,
+        message_id=incoming.message_id,
+        type=incoming.type,
+        timestamp=incoming.timestamp,
+        app_id=incoming.app_id,
+    )
+
+
 async def is_up(url: str) -> bool:
     """Whether a connection can be opened now."""
     try:
@@ -214,6 +291,19 @@ async def is_up(url: str) -> bool:
     except _AWAY:
         return False
     return True
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AbstractConnection]:
+    """A connection for as long as the block lasts; raises BrokerAway."""
+    try:
+        connection = await _connect(url)
+    except _AWAY as error:
+        raise BrokerAway(f"{type(error).__name__}: {error}") from error
+    try:
+        yield connection
+    finally:
+        await _close(connection)
 
 
 async def _connect(url: str) -> AbstractConnection:

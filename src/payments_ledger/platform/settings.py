@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     orders_queue: str = "payments.orders.events"
     orders_routing_key: str = "order.confirmed"
 
+    tenants_sync_enabled: bool = False
+    tenants_exchange: str = "tenants.x"
+    tenants_queue: str = "payments.tenants.events"
+    tenants_routing_keys: str = "tenant.created,tenant.updated,tenant.deleted"
+
     @model_validator(mode="after")
     def _fit_for_production(self) -> Self:
         """What is handy on a laptop is refused where APP_ENV says that it counts."""

@@ -3,6 +3,7 @@
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeGuard
 from uuid import uuid4
 
 import structlog
@@ -23,9 +24,14 @@ class Trace:
 _current: ContextVar[Trace] = ContextVar("trace")
 
 
+def is_correlation_id(value: object) -> TypeGuard[str]:
+    """Whether the value can be taken over as a correlation id."""
+    return isinstance(value, str) and _CORRELATION_ID.fullmatch(value) is not None
+
+
 def begin_trace(correlation_id: str | None, traceparent: str | None) -> Trace:
     """Makes the given ids the current trace; an unusable one is replaced (correlation id) or dropped."""
-    if correlation_id is None or not _CORRELATION_ID.fullmatch(correlation_id):
+    if not is_correlation_id(correlation_id):
         correlation_id = str(uuid4())
     if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
         traceparent = None

@@ -1,0 +1,93 @@
+"""The messages of the orders service on their way to the use cases, and what becomes of those that cannot get there."""
+
+import structlog
+from prometheus_client import Counter
+
+from payments_ledger.audit import Origin
+from payments_ledger.batching import GroupCommit
+from payments_ledger.errors import OrderCancelled, Rejected, UnknownTenant
+from payments_ledger.orders.order import NotAnOrder, OrderConfirmed, OrderMessage, read_order
+from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
+from payments_ledger.platform.messaging import DeadLetter, Later, Message
+from payments_ledger.platform.tracing import begin_trace, is_correlation_id
+
+log = structlog.get_logger(__name__)
+
+ORDERS = Counter("ledger_orders_total", "Messages about orders by what came of them", ["outcome"])
+AMOUNT_CONFLICTS = Counter(
+    "ledger_order_amount_conflicts_total", "Orders confirmed again with another amount; the first one counts"
+)
+
+PRINCIPAL = "orders"
+
+
+class OrderMessages:
+    """Handles order.confirmed, payment.charge_requested and order.cancelled by submitting them to the group commit."""
+
+    def __init__(self, commands: GroupCommit) -> None:
+        self._commands = commands
+
+    async def confirm(self, message: Message) -> None:
+        order, origin = _read(OrderConfirmed, message)
+        try:
+            money = order.money()
+        except NotAnOrder as error:
+            raise DeadLetter(str(error)) from None
+        if money is None:
+            _report("nothing to pay", order)
+            return
+        outcome = await self._commands.submit(change_orders, PayOrder(order.tenant_id, order.order_id, money, origin))
+        if not isinstance(outcome, Paid):
+            _raise_unless_cancelled(outcome, order)
+        elif outcome.payment.money != money:
+            AMOUNT_CONFLICTS.inc()
+            log.error(
+                "order confirmed again with another amount",
+                tenant_id=order.tenant_id,
+                order_id=order.order_id,
+                payment_intent_id=str(outcome.payment.id),
+                kept=str(outcome.payment.money),
+                ignored=str(money),
+            )
+        else:
+            ORDERS.labels("paid" if outcome.is_new else "repeated").inc()
+
+    async def cancel(self, message: Message) -> None:
+        order, origin = _read(OrderCancelledMessage, message)
+        outcome = await self._commands.submit(change_orders, CancelOrder(order.tenant_id, order.order_id, origin))
+        if not isinstance(outcome, Cancelled):
+            _raise_unless_cancelled(outcome, order)
+        else:
+            _report(f"cancelled, {outcome.value}", order)
+
+
+def _read[M: OrderMessage](kind: type[M], message: Message) -> tuple[M, Origin]:
+    """The order and who asks; the body's correlation id becomes the current one. Raises DeadLetter."""
+    try:
+        order = read_order(kind, message.body)
+    except NotAnOrder as error:
+        raise DeadLetter(str(error)) from None
+    tenant_id = message.headers.get("X-Tenant-Id", order.tenant_id)
+    if tenant_id != order.tenant_id:
+        raise DeadLetter("X-Tenant-Id names another tenant than the body")
+    correlation_id = order.correlation_id
+    if not is_correlation_id(correlation_id):
+        correlation_id = message.headers.get("X-Correlation-Id")
+    trace = begin_trace(correlation_id, message.headers.get("traceparent"))
+    return order, Origin(PRINCIPAL, None, trace)
+
+
+def _raise_unless_cancelled(outcome: Paid | Cancelled | Rejected, order: OrderMessage) -> None:
+    assert isinstance(outcome, Rejected)
+    if isinstance(outcome.error, UnknownTenant):
+        # It may just not have been synchronized yet.
+        raise Later(f"unknown tenant {order.tenant_id}")
+    if not isinstance(outcome.error, OrderCancelled):
+        raise DeadLetter(outcome.error.detail)
+    _report("not paid, it was cancelled", order)
+
+
+def _report(outcome: str, order: OrderMessage) -> None:
+    ORDERS.labels(outcome).inc()
+    log.info("order handled", outcome=outcome, tenant_id=order.tenant_id, order_id=order.order_id)

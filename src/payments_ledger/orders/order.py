@@ -1,0 +1,143 @@
+"""An order as a message tells of it: both spellings, an envelope or none, amounts from their digits to minor units."""
+
+import json
+import re
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from payments_ledger.errors import InvalidAmount, LedgerError
+from payments_ledger.money import Money, exponent_of, parse_money
+from payments_ledger.platform.exact_json import parse_exact_json
+
+ORDER_CONFIRMED = "order.confirmed"
+ORDER_CANCELLED = "order.cancelled"
+# The same charge as order.confirmed under a second key, asked for on our own exchange.
+PAYMENT_CHARGE_REQUESTED = "payment.charge_requested"
+
+# The orders service may leave the currency out.
+CURRENCY_DEFAULT = "BRL"
+# customer_ref is order:<order_id> and may have 128 characters.
+ORDER_ID_LENGTH_MAX = 122
+# A sum of floating-point prices is this close to what was meant (239.70000000000002). An amount farther away from a
+# whole minor unit is no noise but another amount, and refused as it is over HTTP.
+NOISE_MAX = Decimal("0.01")
+# Beyond these digits before the point no currency's amount fits; Decimal would take its time over them.
+MAGNITUDE_MAX = 30
+
+# What an envelope around the message calls its content.
+_CONTENT_NAMES = ("data", "payload")
+_ORDER_ID = re.compile(rf"[!-~]{{1,{ORDER_ID_LENGTH_MAX}}}", re.ASCII)
+_TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+
+class NotAnOrder(Exception):
+    """The message can never become a payment; its text says why."""
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
+
+def _number_or_text(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError("must be a number or a decimal text")
+    return value
+
+
+def _matches(pattern: re.Pattern[str]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"must match {pattern.pattern}")
+        return text
+
+    return AfterValidator(check)
+
+
+class OrderMessage(BaseModel):
+    """What every message of an order says. Names are read in snake_case and in camelCase; unknown ones are ignored."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
+    )
+
+    tenant_id: Annotated[str, BeforeValidator(_text), _matches(_TENANT_ID), Field(examples=["tenant_demo"])]
+    order_id: Annotated[str, BeforeValidator(_text), _matches(_ORDER_ID)]
+    correlation_id: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})] = None
+
+
+class OrderConfirmed(OrderMessage):
+    """order.confirmed and payment.charge_requested: the order is to be paid. Zero is an order that costs nothing."""
+
+    total_amount: Annotated[
+        Any,
+        BeforeValidator(_number_or_text),
+        WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+    ]
+    currency: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
+
+    def money(self) -> Money | None:
+        """What is to be paid, None for nothing; raises NotAnOrder."""
+        currency = CURRENCY_DEFAULT if self.currency is None else self.currency
+        try:
+            amount = _without_noise(self.total_amount, currency)
+            return parse_money(amount, currency) if amount else None
+        except LedgerError as error:
+            raise NotAnOrder(f"total_amount or currency: {error.detail}") from None
+
+
+class OrderCancelled(OrderMessage):
+    """order.cancelled: the order is not to be paid, and if it was, the money goes back."""
+
+
+def read_order[M: OrderMessage](kind: type[M], body: bytes) -> M:
+    """The message as `kind`, out of its envelope if it has one; raises NotAnOrder."""
+    try:
+        content = parse_exact_json(body)
+    except json.JSONDecodeError as error:
+        raise NotAnOrder(f"not JSON: {error.msg}") from None
+    if not isinstance(content, dict):
+        raise NotAnOrder("not a JSON object")
+    for name in _CONTENT_NAMES:
+        if isinstance(content.get(name), dict):
+            # The envelope's version and the rest around the content say nothing that the content does not overrule.
+            content = content | content[name]
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise NotAnOrder(faults) from None
+
+
+def _without_noise(amount: str | int | Decimal, currency: str) -> Decimal:
+    """The amount in whole minor units if it is as close to them as floating-point sums are; raises InvalidAmount."""
+    exponent = exponent_of(currency)
+    try:
+        number = Decimal(amount)
+    except ArithmeticError:
+        raise InvalidAmount("The amount must be written in plain digits with a dot, such as 100.00.") from None
+    if not number.is_finite() or number < 0:
+        raise InvalidAmount("The amount must be a number, and not below zero.")
+    if number.adjusted() > MAGNITUDE_MAX:
+        raise InvalidAmount("The amount is too large.")
+    unit = Decimal(1).scaleb(-exponent)
+    with localcontext(prec=MAGNITUDE_MAX + 20):
+        rounded = number.quantize(unit, ROUND_HALF_EVEN)
+        if abs(number - rounded) > unit * NOISE_MAX:
+            raise InvalidAmount(f"{currency} has {exponent} decimal places; the amount has more.")
+    return rounded

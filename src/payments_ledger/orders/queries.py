@@ -1,0 +1,40 @@
+"""The SQL of orders: one row an order, locked by whoever acts on it."""
+
+from collections.abc import Collection
+
+from payments_ledger.platform.postgres import Connection
+
+type OrderKey = tuple[str, str]
+"""The tenant and the order's id."""
+
+
+async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> set[OrderKey]:
+    """Locks the orders in sorted order, adding those not heard of before; returns those that were cancelled."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO orders AS kept (tenant_id, order_id)
+        SELECT tenant_id, order_id
+        FROM unnest(%s::text[], %s::text[]) AS wanted (tenant_id, order_id)
+        ORDER BY tenant_id, order_id
+        ON CONFLICT (tenant_id, order_id) DO UPDATE SET cancelled_at = kept.cancelled_at
+        RETURNING tenant_id, order_id, cancelled_at IS NOT NULL
+        """,
+        _columns(orders),
+    )
+    return {(tenant_id, order_id) for tenant_id, order_id, is_cancelled in await cursor.fetchall() if is_cancelled}
+
+
+async def mark_cancelled(conn: Connection, orders: Collection[OrderKey]) -> None:
+    """Writes down that the orders, which this transaction has locked, are cancelled; for good."""
+    await conn.execute(
+        """
+        UPDATE orders SET cancelled_at = now()
+        FROM unnest(%s::text[], %s::text[]) AS cancelled (tenant_id, order_id)
+        WHERE orders.tenant_id = cancelled.tenant_id AND orders.order_id = cancelled.order_id
+        """,
+        _columns(orders),
+    )
+
+
+def _columns(orders: Collection[OrderKey]) -> list[list[str]]:
+    return [[tenant_id for tenant_id, _ in orders], [order_id for _, order_id in orders]]

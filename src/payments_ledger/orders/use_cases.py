@@ -1,0 +1,160 @@
+"""What can be done with orders: paid once, and cancelled for good, in whichever order the messages come."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from uuid_utils.compat import uuid7
+
+from payments_ledger.audit import Origin
+from payments_ledger.errors import OrderCancelled, Rejected, UnknownTenant
+from payments_ledger.money import Money
+from payments_ledger.orders import queries
+from payments_ledger.orders.queries import OrderKey
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.queries import find_payments_of_orders
+from payments_ledger.payments.use_cases import (
+    CancelPayment,
+    ConfirmPayment,
+    CreatePayment,
+    RefundPayment,
+    cancel_payments,
+    confirm_payments,
+    create_payments,
+    refund_payments,
+)
+from payments_ledger.platform.postgres import Connection
+from payments_ledger.tenants.queries import find_tenants
+
+
+@dataclass(frozen=True, slots=True)
+class PayOrder:
+    tenant_id: str
+    order_id: str
+    money: Money
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    tenant_id: str
+    order_id: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The order has this payment; `is_new` if this command made it."""
+
+    payment: Payment
+    is_new: bool
+
+
+class Cancelled(Enum):
+    """What cancelling an order did to its payment."""
+
+    NO_PAYMENT = "there was no payment"
+    PAYMENT_CANCELLED = "its payment was cancelled"
+    PAYMENT_REFUNDED = "its payment was refunded"
+    REPEATED = "it was cancelled before"
+
+
+async def change_orders(
+    conn: Connection, commands: Sequence[PayOrder | CancelOrder]
+) -> list[Paid | Cancelled | Rejected]:
+    """Pays and cancels orders. Both in one use case, so that one statement locks all orders of a batch, sorted.
+
+    An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. Of an
+    order that is to be cancelled, what is not settled is cancelled and what is settled is refunded; without a payment
+    it will never get one. Rejected: UnknownTenant, and OrderCancelled for the payment of a cancelled order.
+    """
+    tenants = await find_tenants(conn, {command.tenant_id for command in commands})
+    orders = {_key(command) for command in commands if command.tenant_id in tenants}
+    cancelled = await queries.lock_orders(conn, orders) if orders else set()
+    payments = await find_payments_of_orders(conn, orders) if orders else {}
+    cancellations = {
+        _key(command): command
+        for command in reversed(commands)
+        if isinstance(command, CancelOrder) and _key(command) in orders - cancelled
+    }
+    effects = await _cancel(conn, cancellations, payments)
+    cancelled |= cancellations.keys()
+    new_payments = {
+        _key(command): command
+        for command in reversed(commands)
+        if isinstance(command, PayOrder) and _key(command) in orders - cancelled - payments.keys()
+    }
+    payments |= await _pay(conn, list(new_payments.values()))
+
+    outcomes: list[Paid | Cancelled | Rejected] = []
+    for command in commands:
+        key = _key(command)
+        if key not in orders:
+            outcomes.append(Rejected(UnknownTenant()))
+        elif isinstance(command, CancelOrder):
+            outcomes.append(effects.pop(key, Cancelled.REPEATED))
+        elif key in cancelled:
+            outcomes.append(Rejected(OrderCancelled()))
+        else:
+            # Of several commands for one new order the first one made the payment.
+            outcomes.append(Paid(payments[key], is_new=new_payments.pop(key, None) is not None))
+    return outcomes
+
+
+async def _pay(conn: Connection, commands: Sequence[PayOrder]) -> dict[OrderKey, Payment]:
+    if not commands:
+        return {}
+    creations = [_new_payment(command) for command in commands]
+    await create_payments(conn, creations)
+    confirmations = [ConfirmPayment(creation.tenant_id, creation.payment_id, creation.origin) for creation in creations]
+    payments: dict[OrderKey, Payment] = {}
+    for command, payment in zip(commands, await confirm_payments(conn, confirmations), strict=True):
+        assert isinstance(payment, Payment)
+        payments[_key(command)] = payment
+    return payments
+
+
+async def _cancel(
+    conn: Connection, commands: Mapping[OrderKey, CancelOrder], payments: Mapping[OrderKey, Payment]
+) -> dict[OrderKey, Cancelled]:
+    if not commands:
+        return {}
+    await queries.mark_cancelled(conn, commands)
+    to_undo = [(payments[key], command.origin) for key, command in commands.items() if key in payments]
+    return dict.fromkeys(commands, Cancelled.NO_PAYMENT) | await _undo(conn, to_undo)
+
+
+async def _undo(conn: Connection, payments: Sequence[tuple[Payment, Origin]]) -> dict[OrderKey, Cancelled]:
+    """Cancels the payments, and refunds those that have settled, maybe only since they were read."""
+    if not payments:
+        return {}
+    effects: dict[OrderKey, Cancelled] = {}
+    settled: list[tuple[Payment, Origin]] = []
+    cancellations = [CancelPayment(payment.tenant_id, payment.id, origin) for payment, origin in payments]
+    for (payment, origin), outcome in zip(payments, await cancel_payments(conn, cancellations), strict=True):
+        if isinstance(outcome, Payment):
+            effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_CANCELLED
+        else:
+            settled.append((payment, origin))
+    if not settled:
+        return effects
+    refunds = [RefundPayment(payment.tenant_id, payment.id, origin) for payment, origin in settled]
+    for (payment, _), refund in zip(settled, await refund_payments(conn, refunds), strict=True):
+        if not isinstance(refund, Rejected):
+            effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_REFUNDED
+    return effects
+
+
+def _key(command: PayOrder | CancelOrder) -> OrderKey:
+    return command.tenant_id, command.order_id
+
+
+def _new_payment(command: PayOrder) -> CreatePayment:
+    return CreatePayment(
+        tenant_id=command.tenant_id,
+        payment_id=uuid7(),
+        money=command.money,
+        customer_ref=f"order:{command.order_id}",
+        origin=command.origin,
+        order_id=command.order_id,
+    )

@@ -1,0 +1,133 @@
+"""Tenants kept in step with the service that owns them: created, updated, and suspended when they are deleted there."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.auth.policy import DEFAULT_POLICIES, ROLE_PERMISSIONS
+from payments_ledger.auth.queries import insert_roles, put_policies
+from payments_ledger.batching import GroupCommit
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.platform.exact_json import parse_exact_json
+from payments_ledger.platform.messaging import DeadLetter, Handler, Message
+from payments_ledger.platform.postgres import Connection
+from payments_ledger.platform.tracing import current_trace
+from payments_ledger.tenants.queries import insert_tenant, suspend_tenant, update_tenant
+
+log = structlog.get_logger(__name__)
+
+TENANT_CREATED = "tenant.created"
+TENANT_UPDATED = "tenant.updated"
+TENANT_DELETED = "tenant.deleted"
+
+# For a tenant whose message does not say: the least of everything.
+PLAN_DEFAULT = "free"
+REGION_DEFAULT = "unknown"
+
+PRINCIPAL = "tenant-sync"
+
+Words = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class TenantMessage(BaseModel):
+    """The body of tenant.created, tenant.updated and tenant.deleted; what an update leaves out stays as it is."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
+    )
+
+    # Never *, the home of the global administrators.
+    tenant_id: Annotated[
+        str,
+        StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._:-]{1,64}$"),
+        Field(validation_alias=AliasChoices("tenant_id", "tenantId", "id")),
+    ]
+    name: Words | None = None
+    plan: Words | None = None
+    region: Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SynchronizeTenant:
+    """What was heard of a tenant; None is what was not said."""
+
+    tenant_id: str
+    name: str | None
+    plan: str | None
+    region: str | None
+    updates: bool
+    suspends: bool
+    origin: Origin
+
+
+async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTenant]) -> list[None]:
+    """Adds tenants not heard of before, with the roles, policies and accounts of every tenant; then changes them.
+
+    The order in which the messages come does not matter to the suspension: a deleted tenant that is created late, or
+    once more, stays suspended.
+    """
+    for command in sorted(commands, key=lambda command: command.tenant_id):
+        is_new = await insert_tenant(
+            conn,
+            tenant_id=command.tenant_id,
+            name=command.name or command.tenant_id,
+            plan=command.plan or PLAN_DEFAULT,
+            region=command.region or REGION_DEFAULT,
+        )
+        if is_new:
+            await put_policies(conn, command.tenant_id, DEFAULT_POLICIES)
+        await insert_roles(conn, command.tenant_id, ROLE_PERMISSIONS)
+        await insert_accounts(conn, command.tenant_id, DEFAULT_ACCOUNTS)
+        if command.updates:
+            await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
+        if command.suspends:
+            await suspend_tenant(conn, command.tenant_id)
+    await record_audit(conn, [_audit(command) for command in commands])
+    return [None] * len(commands)
+
+
+class TenantMessages:
+    """Handles the messages by submitting them to the group commit."""
+
+    def __init__(self, commands: GroupCommit) -> None:
+        self._commands = commands
+
+    def handlers(self) -> dict[str, Handler]:
+        return dict.fromkeys((TENANT_CREATED, TENANT_UPDATED, TENANT_DELETED), self._synchronize)
+
+    async def _synchronize(self, message: Message) -> None:
+        tenant = _read(message)
+        command = SynchronizeTenant(
+            tenant_id=tenant.tenant_id,
+            name=tenant.name,
+            plan=tenant.plan,
+            region=tenant.region,
+            updates=message.type == TENANT_UPDATED,
+            suspends=message.type == TENANT_DELETED,
+            origin=Origin(PRINCIPAL, None, current_trace()),
+        )
+        await self._commands.submit(synchronize_tenants, command)
+        log.info("tenant synchronized", tenant_id=tenant.tenant_id, type=message.type)
+
+
+def _read(message: Message) -> TenantMessage:
+    try:
+        return TenantMessage.model_validate(parse_exact_json(message.body))
+    except json.JSONDecodeError as error:
+        raise DeadLetter(f"not JSON: {error.msg}") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise DeadLetter(f"not a tenant event: {faults}") from None
+
+
+def _audit(command: SynchronizeTenant) -> AuditRecord:
+    said = {"name": command.name, "plan": command.plan, "region": command.region}
+    action = "tenant.suspend" if command.suspends else "tenant.update" if command.updates else "tenant.create"
+    return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, said)

@@ -1,0 +1,407 @@
+"""The orders service as this test plays it, with its own declarations, and our worker, on a real broker."""
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import httpx
+import psycopg
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+
+from payments_ledger.api import create_app
+from payments_ledger.dead_letters import drop_dead_letters, having_ids, list_dead_letters, replay_dead_letters
+from payments_ledger.platform import messaging, rabbitmq
+from payments_ledger.platform.messaging import BODY_BYTES_MAX
+from payments_ledger.platform.postgres import driver_url
+from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.worker import Worker
+from tests.acceptance.conftest import Engine
+from tests.services import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "00000000-0000-0000-0000-000000000002"
+CONFIRMED = "order.confirmed"
+CHARGE = "payment.charge_requested"
+DUPLICATES = 100
+ORDERS = 10_000
+
+
+@pytest.fixture(scope="module")
+def orders_engine(engine: Engine, postgres: PostgresServer) -> Engine:
+    """An installation of its own whose orders integration is on."""
+    changes = {"DATABASE_URL": postgres.create_database("orders"), "ORDERS_INTEGRATION_ENABLED": "true"}
+    engine = replace(engine, environment=engine.environment | changes)
+    engine.run("migrate")
+    engine.run("seed")
+    return engine
+
+
+@dataclass
+class OrdersService:
+    """What the orders service declares, publishes and receives."""
+
+    connection: AbstractConnection
+    channel: AbstractChannel
+    exchange: aio_pika.abc.AbstractExchange
+    payments: aio_pika.abc.AbstractExchange
+    queue: aio_pika.abc.AbstractQueue
+
+    async def publish(self, body: bytes, key: str = CONFIRMED, headers: aio_pika.abc.HeadersType | None = None) -> None:
+        exchange = self.payments if key == CHARGE else self.exchange
+        message = aio_pika.Message(body, headers=headers, delivery_mode=2, content_type="application/json")
+        await exchange.publish(message, key, mandatory=True)
+
+    async def received(self, count: int, seconds: float = 60) -> list[AbstractIncomingMessage]:
+        """The messages on its queue, once there are so many; those that come right after them, too."""
+        taken: list[AbstractIncomingMessage] = []
+        enough = asyncio.Event()
+
+        async def take(incoming: AbstractIncomingMessage) -> None:
+            taken.append(incoming)
+            if len(taken) >= count:
+                enough.set()
+
+        tag = await self.queue.consume(take, no_ack=True)
+        async with asyncio.timeout(seconds):
+            await enough.wait()
+        await asyncio.sleep(0.5)
+        await self.queue.cancel(tag)
+        return taken
+
+
+@asynccontextmanager
+async def orders_service(url: str) -> AsyncIterator[OrdersService]:
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel(on_return_raises=True)
+        exchange = await channel.declare_exchange("orders.x", "topic", durable=True)
+        payments = await channel.declare_exchange("payments.x", "topic", durable=True)
+        queue = await channel.declare_queue("orders.payments.events", durable=True)
+        await queue.bind(payments, "payment.settled")
+        await queue.purge()
+        yield OrdersService(connection, channel, exchange, payments, queue)
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    async with asyncio.timeout(seconds):
+        while not (answer := condition()):
+            await asyncio.sleep(0.05)
+        return answer
+
+
+def ask(engine: Engine, statement: str, *parameters: Any, tenant: str = TENANT) -> list[tuple[Any, ...]]:
+    """What the database says of the tenant, as the schema's owner."""
+    with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant])
+        return conn.execute(statement, parameters).fetchall()
+
+
+def captured(order_id: str, **changes: Any) -> bytes:
+    """The message as the orders service really sends it."""
+    body = {
+        "items": [{"qty": 3, "sku": "SKU-2", "price": 79.9}],
+        "orderId": order_id,
+        "currency": "BRL",
+        "tenantId": TENANT,
+        "customerId": "CUST-1",
+        "totalAmount": 79.9 * 3,
+        "correlationId": "corr-demo-1",
+    }
+    return json.dumps({name: value for name, value in (body | changes).items() if value is not ...}).encode()
+
+
+async def publish_once_bound(service: OrdersService, body: bytes, key: str = CONFIRMED) -> None:
+    """Publishes as soon as the worker has bound its queue."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await service.publish(body, key)
+            except aio_pika.exceptions.PublishError:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_hundred_duplicates_on_both_keys_over_two_workers_and_a_kill_end_in_one_payment(
+    orders_engine: Engine,
+) -> None:
+    order_id = str(uuid4())
+    keys = [CONFIRMED, CHARGE] * DUPLICATES
+    random.shuffle(keys)
+    url = orders_engine.environment["RABBITMQ_URL"]
+    async with orders_service(url) as service:
+        with orders_engine.process("worker") as survivor, orders_engine.process("worker") as victim:
+            for key in (CONFIRMED, CHARGE):
+                await publish_once_bound(service, captured(order_id), key)
+            for number, key in enumerate(keys):
+                if number == len(keys) // 2:
+                    victim.kill()
+                await service.publish(captured(order_id), key)
+                await asyncio.sleep(0.002)
+            await asyncio.to_thread(victim.wait)
+            with orders_engine.worker():
+                # The last one tells that all before it were handled, since it has a payment of its own.
+                await service.publish(captured(last := str(uuid4())))
+                received = await service.received(2)
+                await eventually(lambda: ask(orders_engine, "SELECT 1 FROM orders WHERE order_id = %s", last))
+                await eventually(lambda: not ask(orders_engine, "SELECT FROM outbox_events WHERE published_at IS NULL"))
+            assert survivor.poll() is None
+    [(payment_id, status)] = ask(orders_engine, "SELECT id, status FROM payment_intents WHERE order_id = %s", order_id)
+    assert status == "SETTLED"
+    assert ask(orders_engine, "SELECT kind FROM ledger_entries WHERE source_id = %s", payment_id) == [("settlement",)]
+    settled = [message for message in received if json.loads(message.body)["order_id"] == order_id]
+    # A worker that is killed between the broker's confirmation and its own commit publishes once more, under one id.
+    assert len({message.message_id for message in settled}) == 1
+    content = json.loads(settled[0].body)
+    assert content.pop("occurred_at")
+    assert content == {
+        "payment_intent_id": str(payment_id),
+        "tenant_id": TENANT,
+        "status": "SETTLED",
+        "amount": "239.70",
+        "currency": "BRL",
+        "customer_ref": f"order:{order_id}",
+        "order_id": order_id,
+        "correlation_id": "corr-demo-1",
+    }
+    assert (settled[0].type, settled[0].routing_key) == ("payment.settled", "payment.settled")
+
+
+async def test_ten_thousand_orders_go_in_and_ten_thousand_settlements_come_out(
+    orders_engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [str(uuid4()) for _ in range(ORDERS)]
+    async with orders_service(orders_engine.environment["RABBITMQ_URL"]) as service:
+        with orders_engine.worker():
+            await publish_once_bound(service, captured(ids[0]))
+            began = time.monotonic()
+            receiving = asyncio.create_task(service.received(ORDERS, seconds=120))
+            # Without confirmations: this test shares its two cores with everything that it measures.
+            flood = await service.connection.channel(publisher_confirms=False)
+            exchange = await flood.get_exchange("orders.x", ensure=False)
+            for id_ in ids[1:]:
+                await exchange.publish(aio_pika.Message(captured(id_), delivery_mode=2), CONFIRMED)
+            received = await receiving
+            seconds = time.monotonic() - began - 0.5
+    settled = Counter(json.loads(message.body)["order_id"] for message in received)
+    assert settled == Counter(ids)
+    with capsys.disabled():
+        print(f"\n{ORDERS} orders settled in {seconds:.1f} s: {ORDERS / seconds:.0f} a second over one worker")  # noqa: T201
+
+
+@dataclass
+class BadInput:
+    """A message that cannot become a payment, and what its dead letter says."""
+
+    reason: str
+    body: bytes
+    key: str = CONFIRMED
+    tenant_header: str = TENANT
+
+
+BAD_INPUTS = [
+    BadInput("not JSON", b"{"),
+    BadInput("not JSON", b"\xff\x00"),
+    BadInput("not a JSON object", b"[1]"),
+    BadInput("order_id: Field required", captured("o", orderId=...)),
+    BadInput("tenant_id: Field required", captured("o", tenantId=...)),
+    BadInput("orderId: Value error, must be a text", captured("o", orderId=["o"])),
+    BadInput("tenantId: Value error, must be a text", captured("o", tenantId=7)),
+    BadInput("totalAmount: Value error, must be a number", captured("o", totalAmount=True)),
+    BadInput("not below zero", captured("o", totalAmount=float("nan"))),
+    BadInput("not below zero", captured("o", totalAmount=-1)),
+    BadInput("too large", captured("o", totalAmount=10**30)),
+    BadInput("total_amount: Field required", captured("o", totalAmount=...)),
+    BadInput("totalAmount: Value error", captured("o", totalAmount=None)),
+    BadInput("ISO 4217", captured("o", currency="XXX")),
+    BadInput(
+        "given up after 2 attempts: unknown tenant nobody", captured("o", tenantId="nobody"), tenant_header="nobody"
+    ),
+    BadInput("X-Tenant-Id names another tenant", captured("o"), tenant_header="tenant_demo"),
+    BadInput(f"{BODY_BYTES_MAX} are allowed", b" " * 5_000_000),
+    BadInput("nothing here handles order.archived", captured("o"), key="order.archived"),
+]
+
+
+@pytest.fixture
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 2)
+
+
+@asynccontextmanager
+async def worker_in_this_process(settings: Settings) -> AsyncIterator[None]:
+    working = asyncio.create_task(Worker(settings).run())
+    yield
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+def settings_of(engine: Engine, **changes: Any) -> Settings:
+    names = ("DATABASE_URL", "RABBITMQ_URL", "JWT_SECRET")
+    own: dict[str, Any] = {name.lower(): engine.environment[name] for name in names}
+    return Settings(_env_file=None, redis_url=MEMORY_URL, orders_integration_enabled=True, **own, **changes)
+
+
+async def take_all(channel: AbstractChannel, queue_name: str) -> list[AbstractIncomingMessage]:
+    queue = await channel.get_queue(queue_name, ensure=False)
+    taken = []
+    while incoming := await queue.get(no_ack=True, fail=False):
+        taken.append(incoming)
+    return taken
+
+
+def identity(letter: AbstractIncomingMessage) -> tuple[bytes, Any, Any]:
+    return letter.body, letter.headers["X-Tenant-Id"], letter.headers["x-original-routing-key"]
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_bad_input_becomes_a_dead_letter_with_its_reason_and_the_next_order_is_paid(
+    orders_engine: Engine,
+) -> None:
+    # The second key brings messages that nothing handles; the real one is among them.
+    settings = settings_of(orders_engine, orders_routing_key="order.confirmed, order.*")
+    paid_before = ask(orders_engine, "SELECT count(*) FROM payment_intents")
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured("o", totalAmount=0))
+        await take_all(service.channel, "payments.orders.dlq")
+        for bad in BAD_INPUTS:
+            await service.publish(bad.body, bad.key, {"X-Tenant-Id": bad.tenant_header, "number": 7})
+        await service.publish(captured(order_id := str(uuid4())))
+        [settled] = await service.received(1)
+        assert json.loads(settled.body)["order_id"] == order_id
+        await asyncio.sleep(1.5)
+        dead = await take_all(service.channel, "payments.orders.dlq")
+        api = create_app(settings)
+        async with (
+            api.router.lifespan_context(api),
+            httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client,
+        ):
+            assert (await client.get("/readyz")).json()["status"] == "ok"
+            metrics = (await client.get("/metrics")).text
+    assert sorted((letter.body, letter.headers["X-Tenant-Id"]) for letter in dead) == sorted(
+        (bad.body, bad.tenant_header) for bad in BAD_INPUTS
+    )
+    for bad in BAD_INPUTS:
+        [letter] = [letter for letter in dead if identity(letter) == (bad.body, bad.tenant_header, bad.key)]
+        assert bad.reason in str(letter.headers["x-reason"])
+        assert letter.headers["x-attempts"] == (2 if "unknown tenant" in bad.reason else 1)
+        assert letter.headers["number"] == 7
+    assert 'ledger_messages_handled_total{outcome="dead_letter",type="order.confirmed"}' in metrics
+    assert 'ledger_messages_handled_total{outcome="dead_letter",type="unknown"}' in metrics
+    [(count_before,)] = paid_before
+    assert ask(orders_engine, "SELECT count(*) FROM payment_intents") == [(count_before + 1,)]
+
+
+async def test_a_cancellation_undoes_a_payment_and_outlives_a_confirmation_that_comes_late(
+    orders_engine: Engine,
+) -> None:
+    settings = settings_of(orders_engine)
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(settled := str(uuid4())))
+        await service.received(1)
+        early = str(uuid4())
+        for order_id in (settled, early):
+            await service.publish(captured(order_id), "order.cancelled")
+        refunded = "SELECT payload->>'order_id' FROM outbox_events WHERE event_type = 'payment.refunded'"
+        await eventually(lambda: ask(orders_engine, refunded) == [(settled,)])
+        await eventually(lambda: ask(orders_engine, "SELECT 1 FROM orders WHERE order_id = %s", early))
+        await service.publish(captured(early))
+        await service.publish(captured(last := str(uuid4())))
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [last]
+    assert ask(orders_engine, "SELECT FROM payment_intents WHERE order_id = %s", early) == []
+    kinds = "SELECT kind FROM ledger_entries JOIN payment_intents AS p ON p.id = source_id WHERE order_id = %s"
+    assert sorted(ask(orders_engine, kinds, settled)) == [("refund",), ("settlement",)]
+
+
+@pytest.mark.usefixtures("short_delays")
+async def test_an_order_waits_for_its_tenant_to_be_synchronized(
+    orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 10)
+    settings = settings_of(orders_engine, tenants_sync_enabled=True)
+    tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(order_id, tenantId=tenant_id))
+        # Those behind it do not wait.
+        await service.publish(captured(other := str(uuid4())))
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [other]
+        tenants = await service.channel.declare_exchange("tenants.x", "topic", durable=True)
+        body = json.dumps({"tenantId": tenant_id, "name": "New", "plan": "pro"}).encode()
+        await tenants.publish(aio_pika.Message(body), "tenant.created", mandatory=True)
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [order_id]
+        for key in ("tenant.updated", "tenant.deleted", "tenant.created"):
+            await tenants.publish(aio_pika.Message(body.replace(b"pro", b"free")), key, mandatory=True)
+        row = "SELECT name, plan, region, suspended_at IS NOT NULL FROM tenants WHERE tenant_id = %s"
+        as_it_is = [("New", "free", "unknown", True)]
+        await eventually(lambda: ask(orders_engine, row, tenant_id, tenant=tenant_id) == as_it_is)
+
+
+async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operator(orders_engine: Engine) -> None:
+    settings = settings_of(orders_engine)
+
+    def command(*arguments: str) -> list[dict[str, Any]]:
+        lines = orders_engine.run("dead-letters", *arguments, "--json").splitlines()
+        return [json.loads(line) for line in lines if line]
+
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured("o", totalAmount=0))
+        await drop_dead_letters(settings, lambda _: True)
+        for body in (b"{", captured("o"), b"["):
+            await service.publish(body, headers={"X-Tenant-Id": "tenant_demo"} if body[1:] else None)
+        await dead_letters_are(settings, 3)
+        letters = {letter["body"]: letter for letter in await asyncio.to_thread(command, "list")}
+        foreign = letters[captured("o").decode()]
+        assert (foreign["queue"], foreign["routing_key"]) == ("payments.orders.events", CONFIRMED)
+        assert foreign["reason"] == "X-Tenant-Id names another tenant than the body"
+        assert await asyncio.to_thread(command, "show", letters["{"]["id"][:12]) == [letters["{"]]
+        # It fails again, and is a dead letter under a new id: a replay loses nothing.
+        assert await asyncio.to_thread(command, "replay", foreign["id"]) == [foreign]
+        assert await replay_dead_letters(settings, having_ids([foreign["id"]])) == []
+        await dead_letters_are(settings, 3)
+        assert await asyncio.to_thread(command, "drop", letters["{"]["id"]) == [letters["{"]]
+        assert "payments.orders.events" in await asyncio.to_thread(orders_engine.run, "dead-letters", "list")
+        # The broker counts who looks, and would drop what was looked at too often.
+        for _ in range(25):
+            await dead_letters_are(settings, 2)
+        assert {letter.reason for letter in await list_dead_letters(settings)} == {
+            foreign["reason"],
+            letters["["]["reason"],
+        }
+        await drop_dead_letters(settings, lambda _: True)
+        assert "no dead letters" in await asyncio.to_thread(orders_engine.run, "dead-letters", "list")
+
+
+async def dead_letters_are(settings: Settings, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(await list_dead_letters(settings)) != count:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_replayed_order_is_paid_once_its_cause_is_gone(
+    orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 1)
+    settings = settings_of(orders_engine, tenants_sync_enabled=True)
+    tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await drop_dead_letters(settings, lambda _: True)
+        await publish_once_bound(service, captured(order_id, tenantId=tenant_id), CHARGE)
+        await dead_letters_are(settings, 1)
+        [letter] = await list_dead_letters(settings)
+        assert (letter.routing_key, letter.attempts) == (CHARGE, 1)
+        tenants = await service.channel.declare_exchange("tenants.x", "topic", durable=True)
+        await tenants.publish(aio_pika.Message(b'{"id": "%s"}' % tenant_id.encode()), "tenant.created", mandatory=True)
+        find = "SELECT 1 FROM accounts WHERE tenant_id = %s"
+        await eventually(lambda: ask(orders_engine, find, tenant_id, tenant=tenant_id))
+        assert len(await replay_dead_letters(settings, lambda _: True)) == 1
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [order_id]
+        assert await list_dead_letters(settings) == []
