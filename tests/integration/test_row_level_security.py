@@ -29,6 +29,7 @@ from payments_ledger.ledger import queries as ledger_queries
 from payments_ledger.ledger.entry import Account, AccountType
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.postings import settlement
+from payments_ledger.orders import queries as orders_queries
 from payments_ledger.outbox import outbox
 from payments_ledger.outbox import queries as outbox_queries
 from payments_ledger.outbox.outbox import Event
@@ -123,6 +124,9 @@ CASES: dict[str, Case] = {
         conn, w.tenant_id, Period(), after=None, limit=1000
     ),
     "ledger.list_balances": lambda conn, w: ledger_queries.list_balances(conn, w.tenant_id, Period()),
+    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
+        conn, [(w.tenant_id, w.payment.id)], "settlement"
+    ),
     "outbox.record_events": lambda conn, w: outbox.record_events(conn, [w.sent]),
     "outbox.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "outbox.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
@@ -132,6 +136,16 @@ CASES: dict[str, Case] = {
     "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),
     "payments.save_moves": lambda conn, w: payments_queries.save_moves(conn, [w.moved]),
     "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),
+    "payments.find_payments_of_orders": lambda conn, w: payments_queries.find_payments_of_orders(
+        conn, [(w.tenant_id, "order-1")]
+    ),
+    "orders.lock_orders": lambda conn, w: orders_queries.lock_orders(conn, [(w.tenant_id, "order-1")]),
+    "orders.mark_cancelled": lambda conn, w: orders_queries.mark_cancelled(conn, [(w.tenant_id, "order-1")]),
+    "tenants.find_tenants": lambda conn, w: tenants_queries.find_tenants(conn, [w.tenant_id]),
+    "tenants.update_tenant": lambda conn, w: tenants_queries.update_tenant(
+        conn, w.tenant_id, name="x", plan="x", region="x"
+    ),
+    "tenants.suspend_tenant": lambda conn, w: tenants_queries.suspend_tenant(conn, w.tenant_id),
     "tenants.insert_tenant": lambda conn, w: tenants_queries.insert_tenant(
         conn, tenant_id=w.tenant_id, name="x", plan="x", region="x"
     ),
