@@ -124,6 +124,9 @@ CASES: dict[str, Case] = {
         conn, w.tenant_id, Period(), after=None, limit=1000
     ),
     "ledger.list_balances": lambda conn, w: ledger_queries.list_balances(conn, w.tenant_id, Period()),
+    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
+        conn, [(w.tenant_id, w.payment.id)], "settlement"
+    ),
     "outbox.record_events": lambda conn, w: outbox.record_events(conn, [w.sent]),
     "outbox.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "outbox.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
@@ -135,9 +138,6 @@ CASES: dict[str, Case] = {
     "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),
     "payments.find_payments_of_orders": lambda conn, w: payments_queries.find_payments_of_orders(
         conn, [(w.tenant_id, "order-1")]
-    ),
-    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
-        conn, [(w.tenant_id, w.payment.id)], SETTLEMENT
     ),
     "orders.lock_orders": lambda conn, w: orders_queries.lock_orders(conn, [(w.tenant_id, "order-1")]),
     "orders.mark_cancelled": lambda conn, w: orders_queries.mark_cancelled(conn, [(w.tenant_id, "order-1")]),

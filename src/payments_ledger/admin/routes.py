@@ -54,7 +54,8 @@ PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
 Wanted = Annotated[str | None, Query(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
 
 READ_PROBLEMS = documented(*TENANT_PROBLEMS)
-CHANGE_PROBLEMS = documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT)
+CHANGE_PROBLEMS = documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT)
+PUT_PROBLEMS = CHANGE_PROBLEMS | documented(*BODY_PROBLEMS)
 
 
 class UserDocument(BaseModel):
@@ -121,7 +122,7 @@ async def list_tenant_policies(request: Request, caller: Admin) -> list[PolicyDo
     return show_policies(policies.get(caller.tenant_id, ()))
 
 
-@router.put("/policies/{name}", responses=CHANGE_PROBLEMS)
+@router.put("/policies/{name}", responses=PUT_PROBLEMS)
 async def put_tenant_policy(request: Request, caller: Admin, name: PolicyName, body: PolicyTerms) -> PolicyDocument:
     """Adds the policy or replaces the one of this name. It holds in every process within two seconds."""
     command = PutPolicy(caller.tenant_id, read_policy(name, body), _administrator(caller))
@@ -168,7 +169,7 @@ async def enable_user(request: Request, caller: Admin, user_id: CanonicalUUID) -
     return _user(await _submit(request, set_user_disabled, command))
 
 
-@router.put("/users/{user_id}/roles", responses=CHANGE_PROBLEMS)
+@router.put("/users/{user_id}/roles", responses=PUT_PROBLEMS)
 async def put_user_roles(request: Request, caller: Admin, user_id: CanonicalUUID, body: Roles) -> UserDocument:
     """Gives the user exactly these roles. They count within two seconds, whatever the user's tokens say."""
     command = AssignRoles(caller.tenant_id, user_id, frozenset(body.roles), _administrator(caller))
@@ -257,7 +258,7 @@ async def get_chaos(request: Request, caller: Admin) -> ChaosSettings:
     return _chaos_settings(await chaos.faults_of(caller.tenant_id))
 
 
-@router.put("/chaos", responses=CHANGE_PROBLEMS)
+@router.put("/chaos", responses=PUT_PROBLEMS)
 async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> ChaosSettings:
     """Sets the tenant's faults. They hold in every process within two seconds, and never on these routes."""
     chaos: Chaos = request.app.state.chaos
