@@ -28,7 +28,7 @@ from payments_ledger.idempotency import Answer, Keyed, Scope
 from payments_ledger.ledger import queries as ledger_queries
 from payments_ledger.ledger.entry import Account, AccountType
 from payments_ledger.ledger.period import Period
-from payments_ledger.ledger.postings import SETTLEMENT, settlement
+from payments_ledger.ledger.postings import settlement
 from payments_ledger.orders import queries as orders_queries
 from payments_ledger.outbox import outbox
 from payments_ledger.outbox import queries as outbox_queries

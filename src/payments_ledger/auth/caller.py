@@ -121,7 +121,8 @@ def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
     async def admit(
         request: Request,
         _scheme: Annotated[object, Depends(_bearer)],
-        _tenant: Annotated[str | None, Header(alias="X-Tenant-Id", description="Required")] = None,
+        # Required, for the documentation and for its absence; read below, where it must not occur twice.
+        _tenant: Annotated[str, Header(alias="X-Tenant-Id")],
     ) -> Caller:
         identity = await identify(request)
         tenant_id = single_header(request, "X-Tenant-Id")

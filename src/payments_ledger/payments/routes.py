@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with, single_header
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
-from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
+from payments_ledger.errors import InvalidHeader, PaymentNotFound, Rejected
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
 from payments_ledger.money import format_amount, parse_money
 from payments_ledger.payments.card_numbers import holds_card_number
@@ -29,7 +29,9 @@ router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=CallerRout
 
 Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
+# Declared for the documentation and for their absence; read by `_keyed`, where none must occur twice.
+OptionalKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
+RequiredKey = Annotated[str, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
 
 
 def _number_or_text(amount: Any) -> Any:
@@ -88,7 +90,7 @@ class PaymentIntent(BaseModel):
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
 async def create_payment_intent(
-    request: Request, caller: Writer, body: PaymentIntentRequest, _key: IdempotencyKey = None
+    request: Request, caller: Writer, body: PaymentIntentRequest, _key: OptionalKey = None
 ) -> Response:
     """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
     money = parse_money(body.amount, body.currency)
@@ -104,13 +106,11 @@ async def create_payment_intent(
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
 )
 async def confirm_payment_intent(
-    request: Request, caller: Writer, payment_id: CanonicalUUID, _key: IdempotencyKey = None
+    request: Request, caller: Writer, payment_id: CanonicalUUID, _key: RequiredKey
 ) -> Response:
     """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
     keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
-    if keyed.scope is None:
-        raise MissingHeader("Idempotency-Key is missing.")
     if caller.is_bound_by_amounts:
         # The amount of a payment never changes, so it can be asked for before the batch.
         database: Database = request.app.state.database
