@@ -102,7 +102,8 @@ class AuditDocument(BaseModel):
 class ChaosSettings(BaseModel):
     """`fail_percent` of the tenant's requests, messages and events fail; requests and messages take longer."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Strict: false is no number, and "yes" is no boolean.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     enabled: bool
     fail_percent: Annotated[int, Field(ge=0, le=100)] = 0

@@ -1,6 +1,7 @@
 """Errors as clients see them: problem details (RFC 9457), made in one place."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -140,7 +141,20 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    return _response(request, status, status.name.lower(), str(error.detail), headers=error.headers)
+    headers = error.headers
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_methods_of(request.app, request.url.path))}
+    return _response(request, status, status.name.lower(), str(error.detail), headers=headers)
+
+
+def _methods_of(app: FastAPI, path: str) -> list[str]:
+    """All methods of a path (RFC 9110, section 15.5.6): the framework names those of its first route only."""
+    return sorted(
+        method.upper()
+        for template, operations in app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
+        for method in operations
+    )
 
 
 def internal_error_body(instance: str) -> bytes:
