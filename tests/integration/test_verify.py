@@ -7,11 +7,12 @@ import psycopg
 import pytest
 
 from payments_ledger.money import Money
+from payments_ledger.payments.use_cases import RefundPayment, refund_payments
 from payments_ledger.platform.postgres import Database, auditor_role, driver_url
 from payments_ledger.verify.audit import Result, audit
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN
 from payments_ledger.verify.report import as_json
-from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +49,7 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "totals_are_the_fold_of_the_postings": 4,
         "settled_payments_are_posted_once": 4,
         "entries_have_their_payment": 2,
+        "refunds_reverse_their_settlement": 0,
         "moves_are_told_without_a_gap": 4,
         "nothing_waits_too_long": 1,
         "kept_answers_match_their_payment": 1,
@@ -60,6 +62,7 @@ POSTINGS = "entries_have_postings"
 TOTALS = "totals_are_the_fold_of_the_postings"
 POSTED_ONCE = "settled_payments_are_posted_once"
 PAYMENT_OF_ENTRY = "entries_have_their_payment"
+REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
 ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
@@ -134,6 +137,35 @@ async def test_broken_books_are_found(
     for result in broken.values():
         assert result.failures
         assert all(failure["tenant_id"] == tenant for failure in result.failures)
+
+
+OF_REFUND = "entry_id = (SELECT id FROM ledger_entries WHERE tenant_id = %(tenant)s AND kind = 'refund')"
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        ("SELECT %(tenant)s", set()),
+        (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.refunded'", {REFUNDS}),
+        (f"UPDATE ledger_postings SET amount = amount - 1 WHERE {OURS} AND {OF_REFUND}", {REFUNDS, TOTALS}),
+        (
+            f"""
+            UPDATE ledger_postings SET debit_account = credit_account, credit_account = debit_account
+            WHERE {OURS} AND {OF_REFUND}
+            """,
+            {REFUNDS, TOTALS},
+        ),
+        (f"DELETE FROM ledger_postings WHERE {OURS} AND {OF_REFUND}", {REFUNDS, TOTALS, POSTINGS}),
+    ],
+)
+async def test_a_refund_that_does_not_reverse_its_settlement_is_found(
+    database: Database, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    payment = await settle_a_payment(database, tenant)
+    async with database.transaction([tenant]) as conn:
+        await refund_payments(conn, [RefundPayment(tenant, payment.id, ORIGIN)])
+    tamper(database_url, tenant, statement)
+    assert set(await broken_checks(database_url, tenant)) == found_by
 
 
 async def test_a_payment_that_waits_too_long_is_found(database: Database, database_url: str, tenant: str) -> None:

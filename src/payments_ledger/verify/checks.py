@@ -124,6 +124,31 @@ CHECKS = (
         """,
     ),
     Check(
+        "refunds_reverse_their_settlement",
+        "Each refund reverses the settlement of its payment, over the same amount, and is told by one event.",
+        ENTRIES + " AND kind = 'refund'",
+        """
+        SELECT scope.tenant_id, scope.id AS entry_id, scope.source_id AS payment_id, refund.amount,
+               settled.amount AS expected_amount, told.events
+        FROM scope
+        LEFT JOIN ledger_postings AS refund
+          ON refund.tenant_id = scope.tenant_id AND refund.posted_at = scope.posted_at AND refund.entry_id = scope.id
+        LEFT JOIN ledger_entries AS entry
+          ON entry.tenant_id = scope.tenant_id AND entry.source_id = scope.source_id AND entry.kind = 'settlement'
+        LEFT JOIN ledger_postings AS settled
+          ON settled.tenant_id = entry.tenant_id AND settled.posted_at = entry.posted_at
+         AND settled.entry_id = entry.id
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS events
+            FROM outbox_events
+            WHERE tenant_id = scope.tenant_id AND aggregate_id = scope.source_id AND event_type = 'payment.refunded'
+        ) AS told
+        WHERE (refund.debit_account, refund.credit_account, refund.amount, refund.currency)
+              IS DISTINCT FROM (settled.credit_account, settled.debit_account, settled.amount, settled.currency)
+           OR told.events <> 1
+        """,
+    ),
+    Check(
         "moves_are_told_without_a_gap",
         "Each payment has one event for each of its moves, numbered from 1, the last one telling of its status.",
         PAYMENTS,
