@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -324,3 +325,62 @@ async def test_a_problem_repeats_little_of_what_it_was_sent(api: Api, tenant: st
     response = await api.client.get(f"{PATH}/{'x' * 5000}", headers=api.headers(tenant))
     assert_problem(response, 422, "invalid_request")
     assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'; DROP TABLE payment_intents; --",
+        '" OR ""="',
+        "%s %(x)s {} {{0}} ${x}",
+        "<script>alert(1)</script>",
+        "=cmd|' /C calc'!A0",
+        "../../etc/passwd",
+        "{{7*7}}",
+        "\u202eabc",
+        "Ação ü 你好 🪙",
+        "\\x00\\u0000",
+        "NULL",
+        "{}",
+    ],
+)
+async def test_text_is_only_text_wherever_it_goes(api: Api, tenant: str, text: str) -> None:
+    """Into the reference, the key and the correlation id: kept as it is, or refused by name; never carried out."""
+    headers = api.headers(tenant)
+    response = await create(api, headers, customer_ref=text)
+    if response.status_code != 201:
+        assert_problem(response, 422, "invalid_request", "#/customer_ref")
+    else:
+        assert response.json()["customer_ref"] == text
+        read = await api.client.get(response.headers["Location"], headers=headers)
+        assert read.json()["customer_ref"] == text
+    for name in ("Idempotency-Key", "X-Correlation-Id"):
+        sent = [*headers.items(), (name, text.encode())]
+        answer = await api.client.post(PATH, json=BODY, headers=sent)  # type: ignore[arg-type]
+        assert answer.status_code == 201 or answer.json()["code"] == "invalid_header"
+    assert_problem(
+        await api.client.get(f"/v1/ledger/entries?cursor={quote(text)}&from=x", headers=headers), 422, "invalid_request"
+    )
+
+
+async def test_a_key_that_was_used_elsewhere_is_a_new_key(api: Api, tenant: str, new_tenant: Any) -> None:
+    """For another tenant, another user or another path, the same key stands for another request."""
+    mine, colleague, other = api.headers(tenant), api.headers(tenant), api.headers(await new_tenant())
+    key = {"Idempotency-Key": "k"}
+    answers = [await create(api, headers | key) for headers in (mine, colleague, other)]
+    assert len({answer.json()["id"] for answer in answers}) == 3
+    for answer in (answers[0], answers[1]):
+        confirmed = await api.client.post(f"{PATH}/{answer.json()['id']}/confirm", headers=mine | key)
+        assert (confirmed.status_code, confirmed.json()["id"]) == (200, answer.json()["id"])
+        assert "Idempotent-Replayed" not in confirmed.headers
+
+
+async def test_a_replay_is_no_way_around_a_revocation(api: Api, tenant: str) -> None:
+    admin, headers = api.headers(tenant, role="admin"), api.headers(tenant)
+    first = await create(api, headers | {"Idempotency-Key": "k"})
+    assert first.status_code == 201
+    me = (await api.client.get("/v1/me", headers=headers)).json()["sub"]
+    assert (await api.client.post(f"/v1/admin/users/{me}/disable", headers=admin)).is_success
+    again = await create(api, headers | {"Idempotency-Key": "k"})
+    assert_problem(again, 401)
+    assert first.json()["id"] not in again.text
