@@ -241,3 +241,24 @@ async def test_a_message_that_waits_in_vain_is_given_up(
     assert dead.headers["x-attempts"] == 2
     assert dead.headers["x-original-routing-key"] == "it.happened"
     assert "x-death" not in dead.headers
+
+
+async def test_a_message_that_could_not_be_put_aside_is_delivered_again(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    """Its dead-letter queue was deleted meanwhile: the consumer begins anew, declares it, and buries the message."""
+    refuse = asyncio.Event()
+
+    async def handle(_: Message) -> None:
+        await refuse.wait()
+        raise DeadLetter("not today")
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1)])
+        async with await aio_pika.connect(rabbitmq_server.url) as connection:
+            await (await connection.channel()).queue_delete(queue.dead_letters)
+        refuse.set()
+        await asyncio.sleep(2)
+    [dead] = await take_all(rabbitmq_server.url, queue.dead_letters)
+    assert dead.message_id == "1"
+    assert await take_all(rabbitmq_server.url, queue.name) == []

@@ -114,6 +114,7 @@ class RabbitConsumer:
         self._queue = queue
         self._handlers = handlers
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._takes = True
 
     async def run(self) -> None:
         """Consumes until cancelled; what is in hand then is finished, within a limit, and acknowledged."""
@@ -148,8 +149,12 @@ class RabbitConsumer:
         await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
         await declare(channel, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
+        self._takes = True
 
         async def take(incoming: AbstractIncomingMessage) -> None:
+            if not self._takes:
+                # It comes while the others are finished; the broker gives it to somebody else when the channel closes.
+                return
             task = asyncio.create_task(self._handle(channel, incoming))
             self._in_hand.add(task)
             task.add_done_callback(self._in_hand.discard)
@@ -169,8 +174,10 @@ class RabbitConsumer:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
         except _AWAY as error:
-            # Not acknowledged: the broker delivers it again, and handling it twice does no harm.
+            # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
+            # Handling a message twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
+            await _close(channel)
 
     def _read(self, incoming: AbstractIncomingMessage) -> Message:
         """The message, its headers as text.
@@ -210,6 +217,7 @@ class RabbitConsumer:
 
     async def _close_drained(self, connection: AbstractConnection | None) -> None:
         """Lets the messages in hand finish before their channel goes; a lost channel has nothing to wait for."""
+        self._takes = False
         if self._in_hand and connection and not connection.is_closed:
             await asyncio.wait(self._in_hand, timeout=DRAIN_SECONDS_MAX)
         for task in self._in_hand:
@@ -310,7 +318,7 @@ async def _connect(url: str) -> AbstractConnection:
     return await aio_pika.connect(url, timeout=ANSWER_SECONDS_MAX, client_properties={"product": "payments-ledger"})
 
 
-async def _close(connection: AbstractConnection | None) -> None:
+async def _close(connection: AbstractConnection | AbstractChannel | None) -> None:
     if connection is None or connection.is_closed:
         return
     try:
