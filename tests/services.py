@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
 from psycopg import sql
 
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
@@ -35,6 +36,7 @@ class PostgresServer:
     """The embedded PostgreSQL in a folder of its own; `url` names the database `app` as its owner."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._server = EmbeddedPostgres(folder)
 
     @property
@@ -51,6 +53,20 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._server.stop()
+
+    def pause(self) -> None:
+        """Stops every process of the server where it is: it neither answers nor refuses."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        with (self._folder / "data" / "postmaster.pid").open() as file:
+            postmaster = psutil.Process(int(file.readline()))
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def create_database(self, name: str, *, owner: str = "app") -> str:
         """Makes an empty database and returns its DATABASE_URL; an owner other than `app` is made, without powers."""

@@ -22,6 +22,7 @@ from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import health, metrics, rabbitmq, redis
 from payments_ledger.platform.cursors import CursorSigner
+from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
     if settings.internal_port:
         app.add_middleware(InternalRoutes, port=settings.internal_port)
+    app.add_middleware(Deadline)
     app.add_middleware(RequestTrail)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -169,6 +169,30 @@ def test_without_postgresql_every_answer_is_a_503_within_five_seconds_and_then_a
         engine.wait_until_ready()
         eventually(lambda: confirm(client, waiting).is_success or None)
         eventually(lambda: settled(client, waiting))
+
+
+def test_a_postgresql_that_does_not_answer_is_a_503_within_five_seconds_too(
+    engine: Engine, postgres: PostgresServer
+) -> None:
+    with engine.api(), logged_in(engine) as client:
+        waiting = create(client).json()["id"]
+        postgres.pause()
+        try:
+            requests: list[Callable[[], httpx.Response]] = [
+                lambda: create(client),
+                lambda: confirm(client, waiting),
+                lambda: client.get("/v1/ledger/balances"),
+                lambda: client.get(f"/v1/payment-intents/{waiting}"),
+                lambda: client.get("/readyz"),
+            ]
+            for request in requests:
+                answer = request()
+                assert answer.status_code == 503, answer.text
+                assert answer.elapsed.total_seconds() < 5
+        finally:
+            postgres.resume()
+        engine.wait_until_ready()
+        eventually(lambda: client.get(f"/v1/payment-intents/{waiting}").is_success)
 
 
 def test_the_processes_start_before_postgresql_and_serve_when_it_comes(
