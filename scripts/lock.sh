@@ -23,4 +23,4 @@ editables~=0.3"
 # The lock for development pins; the others are parts of it, so that one .venv serves every script.
 compile requirements-dev.lock --extra dev - "$@" <<< "$build_backend"
 compile requirements-embedded.lock --extra embedded --constraints requirements-dev.lock - <<< "$build_backend"
-compile requirements.lock --constraints requirements-dev.lock
+compile requirements.lock --extra tracing --constraints requirements-dev.lock
