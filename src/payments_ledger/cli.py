@@ -71,6 +71,8 @@ def api(
         # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=15,
+        # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
+        timeout_worker_healthcheck=60,
     )
     sockets = [config.bind_socket()]
     if settings.internal_port:
