@@ -15,6 +15,7 @@ from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
 from payments_ledger.errors import IllegalMove, Rejected, Unavailable
+from payments_ledger.gauges import Gauges
 from payments_ledger.idempotency import delete_expired_keys
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
@@ -31,7 +32,6 @@ from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.platform.vitals import note_vitals
 from payments_ledger.tenant_sync import TenantMessages
-from payments_ledger.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class Worker:
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
-        self._watch = Watch(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
 
     async def serve(self, host: str) -> None:
         """Works as `run` does, and shows its health and its metrics at WORKER_PORT meanwhile."""
@@ -117,7 +117,7 @@ class Worker:
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
-                tasks.create_task(self._watch.run())
+                tasks.create_task(self._gauges.run())
                 tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
         finally:
             for commands in (self._settlements, self._orders, self._tenants):

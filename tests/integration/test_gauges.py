@@ -28,7 +28,7 @@ TENANTS = ("one", "two")
 @pytest.fixture
 async def url(postgres: PostgresServer, request: pytest.FixtureRequest) -> str:
     """A database of its own: counts are over all tenants."""
-    url = postgres.create_database(f"watch_{abs(hash(request.node.name))}")
+    url = postgres.create_database(f"gauges_{abs(hash(request.node.name))}")
     await asyncio.to_thread(migrate, url)
     await add_tenants(url)
     return url
