@@ -29,6 +29,7 @@ from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.http_server import BoundedHttp
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.messaging import BrokerAway
+from payments_ledger.platform.metrics import shared_by_processes
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
 from payments_ledger.verify.checks import CHECKS
@@ -70,6 +71,8 @@ def api(
         # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=15,
+        # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
+        timeout_worker_healthcheck=60,
     )
     sockets = [config.bind_socket()]
     if settings.internal_port:
@@ -79,13 +82,16 @@ def api(
         if workers == 1:
             server.run(sockets=sockets)
         else:
-            Multiprocess(config, sockets=sockets).run()
+            with shared_by_processes():
+                Multiprocess(config, sockets=sockets).run()
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    host: Annotated[str, typer.Option(help="Address for health and metrics; their port is WORKER_PORT.")] = "127.0.0.1",
+) -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
-    uvloop.run(_until_signalled(Worker(_settings()).run()))
+    uvloop.run(_until_signalled(Worker(_settings()).serve(host)))
 
 
 @app.command()

@@ -46,6 +46,10 @@ class Engine:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def worker_url(self) -> str:
+        return f"http://127.0.0.1:{self.environment['WORKER_PORT']}"
+
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
             [PROGRAM, *arguments], env=self.environment, check=True, capture_output=True, text=True, timeout=60
@@ -88,6 +92,7 @@ def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server:
         "REDIS_URL": redis_server.url,
         "RABBITMQ_URL": rabbitmq_server.url,
         "JWT_SECRET": SECRET,
+        "WORKER_PORT": str(free_port()),
         "RATE_LIMIT_WRITE_PER_MIN": "1000000",
         "RATE_LIMIT_READ_PER_MIN": "1000000",
         "LOGIN_RATE_LIMIT_PER_MIN": "1000000",

@@ -131,10 +131,13 @@ CASES: dict[str, Case] = {
     "outbox.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "outbox.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
     "outbox.postpone": lambda conn, w: outbox_queries.postpone(conn, w.event, seconds=1, reason="r"),
+    "outbox.measure_backlog": lambda conn, w: outbox_queries.measure_backlog(conn, 1000),
     "outbox.bury": lambda conn, w: outbox_queries.bury(conn, w.event, reason="r"),
     "payments.insert_payments": lambda conn, w: payments_queries.insert_payments(conn, [w.new_payment]),
     "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),
     "payments.save_moves": lambda conn, w: payments_queries.save_moves(conn, [w.moved]),
+    "payments.count_payments": lambda conn, w: payments_queries.count_payments(conn),
+    "payments.sum_up_counts": lambda conn, w: payments_queries.sum_up_counts(conn),
     "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),
     "payments.find_payments_of_orders": lambda conn, w: payments_queries.find_payments_of_orders(
         conn, [(w.tenant_id, "order-1")]

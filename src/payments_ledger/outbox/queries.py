@@ -80,5 +80,37 @@ async def bury(conn: Connection, event: DueEvent, *, reason: str) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What lies in the outbox: events to publish, how long the oldest of them has been there, and buried ones."""
+
+    pending: int
+    oldest_seconds: float
+    buried: int
+
+
+async def measure_backlog(conn: Connection, limit: int) -> Backlog:
+    """Looks at no more than the `limit` events that are due first: more are not counted, as they do not matter."""
+    cursor = conn.cursor(row_factory=class_row(Backlog))
+    await cursor.execute(
+        """
+        SELECT count(*) AS pending,
+               coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds,
+               (SELECT count(*)
+                FROM (SELECT FROM outbox_events WHERE buried_at IS NOT NULL LIMIT %(limit)s) AS buried) AS buried
+        FROM (
+            SELECT created_at
+            FROM outbox_events
+            WHERE published_at IS NULL AND buried_at IS NULL
+            ORDER BY next_attempt_at, id
+            LIMIT %(limit)s) AS pending
+        """,
+        {"limit": limit},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
 def _columns(events: Sequence[DueEvent]) -> list[list[Any]]:
     return [[event.tenant_id for event in events], [event.id for event in events]]

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     internal_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
     chaos_enabled: bool = False
 
