@@ -232,7 +232,9 @@ def test_after_all_that_the_audit_finds_nothing_broken(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["api", "worker", "migrate", "seed", "verify", "dead-letters", "openapi", "asyncapi", "dev"]
+    "command",
+    ["api", "worker", "migrate", "seed", "verify", "status", "tail", "outbox", "dead-letters", "tenants", "users"]
+    + ["openapi", "asyncapi", "dev"],
 )
 def test_every_command_explains_itself(engine: Engine, command: str) -> None:
     assert "Usage: payments-ledger" in engine.run(command, "--help")
