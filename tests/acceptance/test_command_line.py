@@ -1,10 +1,9 @@
 """What the command line says when something is not as it should be: what is wrong, and what to do."""
 
-import subprocess
-
 import pytest
 
-from tests.acceptance.conftest import PROGRAM, Engine, free_port
+from tests.acceptance.conftest import Engine, free_port
+from tests.acceptance.conftest import command as run
 from tests.services import PostgresServer
 
 # The exit status of what is away, not set up or not permitted, as against what was refused (1).
@@ -13,10 +12,8 @@ CANNOT = 3
 
 def failure(engine: Engine, *arguments: str, **variables: str) -> str:
     """What a command that fails prints for its reader."""
-    environment = engine.environment | variables
-    done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == CANNOT
-    assert "Traceback" not in done.stderr
+    done = run(engine, *arguments, **variables)
+    assert done.exit_code == CANNOT
     return done.stderr
 
 

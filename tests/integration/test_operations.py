@@ -1,7 +1,7 @@
 """What the operator's commands do to a real database: follow events, publish again, add users and tenants."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -29,7 +29,7 @@ OPERATOR = Origin("cli:tester", None, Trace("corr-operator"))
 ANSWER_SECONDS_MAX = 20
 
 
-async def take(events: AsyncIterator[Followed], count: int) -> list[OutboxEvent]:
+async def take(events: AsyncGenerator[Followed], count: int) -> list[OutboxEvent]:
     """The next events, whatever is told of outages in between."""
     taken: list[OutboxEvent] = []
     async with asyncio.timeout(ANSWER_SECONDS_MAX):

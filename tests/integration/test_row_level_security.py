@@ -67,6 +67,10 @@ class WithoutTenantCondition(AsyncCursor[TupleRow]):
 EXECUTES = re.compile(r"\b(conn|cursor)(\.cursor\(.*\))?\.execute\(")
 
 
+NOW = datetime.now(UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
 class World:
     """A payment of another tenant with all that belongs to it; the statements name it, the transaction does not."""
 
@@ -88,8 +92,6 @@ class World:
         self.sent = Event(tenant_id, uuid7(), "payment.settled", uuid7(), 1, "{}", ORIGIN.trace)
 
 
-NOW = datetime.now(UTC)
-LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 type Case = Callable[[Connection, World], Awaitable[Any]]
 
 CASES: dict[str, Case] = {

@@ -1,6 +1,7 @@
 """`status`: everything at one look, and exit status 1 when something is down."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # What is older than these waits for something: a relay needs a moment for an event, a settlement about a second.
 OUTBOX_SECONDS_HIGH = 10
 AUTHORIZED_SECONDS_HIGH = 60
+WIDTH_ELSEWHERE = 160
 
 
 def status(json: Json = False) -> None:
@@ -28,7 +30,9 @@ def status(json: Json = False) -> None:
     if json:
         print_json(found.to_object())
     else:
-        _print(Console(), found)
+        console = Console()
+        # What is no terminal has room for whole ids.
+        _print(console if console.is_terminal else Console(width=WIDTH_ELSEWHERE), found)
     raise typer.Exit(REFUSED if found.faults else 0)
 
 
@@ -62,11 +66,12 @@ def _print(console: Console, found: "Status") -> None:
         console.print(queues)
 
     if found.settlements:
+        now = datetime.now(UTC)
         settlements = _table("last settlements", "amount", "tenant", "payment")
         for settlement in found.settlements:
             amount = f"{format_amount(settlement.amount, settlement.currency)} {settlement.currency}"
-            at = f"{settlement.settled_at:%Y-%m-%d %H:%M:%S}"
-            settlements.add_row(at, amount, escape(settlement.tenant_id), str(settlement.payment_id))
+            ago = age((now - settlement.settled_at).total_seconds())
+            settlements.add_row(f"{ago} ago", amount, escape(settlement.tenant_id), str(settlement.payment_id))
         console.print(settlements)
 
     for fault in found.faults:
@@ -77,7 +82,7 @@ def _table(title: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", highlight=False)
     table.add_column(title, min_width=20, no_wrap=True)
     for other in others:
-        table.add_column(other, no_wrap=True, overflow="fold")
+        table.add_column(other, overflow="fold")
     return table
 
 

@@ -1,7 +1,7 @@
 """The outbox in the operator's hands: what waits in it, following what is recorded, and having it published again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -65,7 +65,7 @@ async def retry(
 
 async def follow(
     database_url: str, *, since: datetime | None, tenant_id: str | None, event_types: Collection[str]
-) -> AsyncIterator[Followed]:
+) -> AsyncGenerator[Followed]:
     """Every event that is recorded from `since` on (None: from now on), each once, as they become visible.
 
     Goes on until it is closed, over any loss of the database; raises Unavailable only if it cannot begin.
