@@ -64,6 +64,16 @@ def tenants_queue(settings: Settings) -> Queue:
     return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
 
 
+def consumed_queues(settings: Settings) -> list[Queue]:
+    """The queues that a worker with these settings consumes."""
+    queues = [PAYMENTS_QUEUE]
+    if settings.orders_integration_enabled:
+        queues.append(orders_queue(settings))
+    if settings.tenants_sync_enabled:
+        queues.append(tenants_queue(settings))
+    return queues
+
+
 def _keys(routing_keys: str) -> list[str]:
     return [key.strip() for key in routing_keys.split(",") if key.strip()]
 

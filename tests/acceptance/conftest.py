@@ -1,5 +1,6 @@
 """API and worker as processes of their own, on a real PostgreSQL, Redis and RabbitMQ."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from payments_ledger.cli import app
+from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 from tests.services import free_port as free_port
 
@@ -82,6 +86,19 @@ class Engine:
 
     def wait_until_ready(self) -> None:
         eventually(lambda: httpx.get(f"{self.base_url}/readyz").is_success)
+
+
+def command(engine: Engine, *arguments: str, typed: str = "", **variables: str) -> Result:
+    """What a command prints, and its exit status; in this process, which has imported everything already."""
+    try:
+        done = CliRunner().invoke(
+            app, arguments, prog_name=PROGRAM.name, input=typed, env=engine.environment | variables
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+        configure_logging(level="CRITICAL", log_format="json")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,12 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from payments_ledger.api import create_app
-from payments_ledger.dead_letters import drop_dead_letters, having_ids, list_dead_letters, replay_dead_letters
+from payments_ledger.operations.dead_letters import (
+    drop_dead_letters,
+    having_ids,
+    list_dead_letters,
+    replay_dead_letters,
+)
 from payments_ledger.platform import messaging, rabbitmq
 from payments_ledger.platform.messaging import BODY_BYTES_MAX
 from payments_ledger.platform.postgres import driver_url

@@ -370,6 +370,13 @@ async def connected(url: str) -> AsyncIterator[AbstractConnection]:
         await _close(connection)
 
 
+def server_version(connection: AbstractConnection) -> str | None:
+    """The version that the broker told when the connection was opened."""
+    transport = connection.transport
+    version = transport.connection.server_properties.get("version") if transport else None
+    return str(version) if version else None
+
+
 async def _connect(url: str) -> AbstractConnection:
     return await aio_pika.connect(url, timeout=ANSWER_SECONDS_MAX, client_properties={"product": "payments-ledger"})
 
