@@ -46,6 +46,7 @@ async def test_clean_books_pass_and_everything_was_looked_at(
     results = [result async for result in audit(database_url, tenant_id=tenant)]
     assert {result.check.name: result.examined for result in results if result.ok} == {
         "entries_have_postings": 2,
+        "postings_are_accounted_for": 2,
         "totals_are_the_fold_of_the_postings": 4,
         "settled_payments_are_posted_once": 4,
         "entries_have_their_payment": 2,
@@ -54,11 +55,13 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "nothing_waits_too_long": 1,
         "kept_answers_match_their_payment": 1,
         "changes_are_audited": 4,
-        "tenants_never_meet": 9,
+        "events_match_their_payment": 9,
+        "audit_rows_have_their_payment": 9,
     }
 
 
 POSTINGS = "entries_have_postings"
+ACCOUNTED = "postings_are_accounted_for"
 TOTALS = "totals_are_the_fold_of_the_postings"
 POSTED_ONCE = "settled_payments_are_posted_once"
 PAYMENT_OF_ENTRY = "entries_have_their_payment"
@@ -66,7 +69,8 @@ REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
 ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
-APART = "tenants_never_meet"
+EVENTS = "events_match_their_payment"
+AUDIT_ROWS = "audit_rows_have_their_payment"
 
 OURS = "tenant_id = %(tenant)s"
 IN_JPY = f"{OURS} AND currency = 'JPY'"
@@ -78,10 +82,10 @@ CREATED = f"{OURS} AND status = 'CREATED'"
     ("statement", "found_by"),
     [
         (f"DELETE FROM ledger_postings WHERE {IN_JPY}", {POSTINGS, TOTALS, POSTED_ONCE}),
-        (f"UPDATE ledger_postings SET position = 2 WHERE {IN_JPY}", {POSTINGS}),
+        (f"UPDATE ledger_postings SET position = 2 WHERE {IN_JPY}", {POSTINGS, POSTED_ONCE}),
         (f"UPDATE ledger_postings SET amount = amount + 1 WHERE {IN_JPY}", {TOTALS, POSTED_ONCE}),
         (f"UPDATE account_totals SET debits = debits + 1 WHERE {IN_JPY}", {TOTALS}),
-        (f"DELETE FROM account_totals WHERE {IN_JPY} AND account = 'CASH'", {TOTALS}),
+        (f"DELETE FROM account_totals WHERE {IN_JPY} AND account = 'CASH'", {ACCOUNTED}),
         (
             f"""
             INSERT INTO account_totals
@@ -94,7 +98,7 @@ CREATED = f"{OURS} AND status = 'CREATED'"
             DELETE FROM ledger_entries
             WHERE {OURS} AND source_id = (SELECT id FROM payment_intents WHERE {IN_JPY})
             """,
-            {POSTED_ONCE},
+            {POSTED_ONCE, ACCOUNTED},
         ),
         (
             f"""
@@ -104,27 +108,27 @@ CREATED = f"{OURS} AND status = 'CREATED'"
             """,
             {POSTINGS, PAYMENT_OF_ENTRY},
         ),
-        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE}),
-        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE}),
-        (f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}", {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES}),
-        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES}),
+        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE, EVENTS}),
+        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE, EVENTS}),
+        (f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}", {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES, AUDITED}),
+        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES, AUDITED}),
         (f"UPDATE payment_intents SET version = 2 WHERE {CREATED}", {MOVES, AUDITED}),
-        (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, APART}),
-        (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS}),
-        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS}),
+        (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, EVENTS, AUDIT_ROWS}),
+        (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS, EVENTS}),
+        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS, EVENTS}),
         (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (f"UPDATE outbox_events SET sequence = 9 WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (
             f"UPDATE outbox_events SET payload = replace(payload::text, 'SETTLED', 'FAILED')::json WHERE {OURS}",
-            {MOVES},
+            {EVENTS},
         ),
         (
             f"UPDATE outbox_events SET payload = replace(payload::text, %(tenant)s, 'another')::json WHERE {OURS}",
-            {APART},
+            {EVENTS},
         ),
-        (f"UPDATE outbox_events SET headers = '{{}}' WHERE {OURS}", {APART}),
+        (f"UPDATE outbox_events SET headers = '{{}}' WHERE {OURS}", {EVENTS}),
         (f"DELETE FROM audit_log WHERE {OURS} AND action = 'payment.settle'", {AUDITED}),
-        (f"UPDATE audit_log SET target = 'another' WHERE {OURS} AND action = 'payment.create'", {AUDITED}),
+        (f"UPDATE audit_log SET target = 'another' WHERE {OURS} AND action = 'payment.create'", {AUDITED, AUDIT_ROWS}),
     ],
 )
 async def test_broken_books_are_found(
