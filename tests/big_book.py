@@ -48,7 +48,8 @@ def fill(
         conn.execute("SET LOCAL synchronous_commit = off")
         conn.execute(f"ALTER TABLE {SET_ASIDE} DISABLE TRIGGER USER".encode())
         conn.execute(
-            _BOOK, {"tenants": list(names), "payments": payments, "step": timedelta(days=days) / payments, "until": until}
+            _BOOK,
+            {"tenants": list(names), "payments": payments, "step": timedelta(days=days) / payments, "until": until},
         )
         conn.execute("ANALYZE book")
         for statement in _ROWS:
@@ -201,7 +202,7 @@ _ROWS = (
            at, 1, at, at + interval '0.1 seconds'
     FROM ({_MOVES}) AS moves
     ORDER BY at
-    """,  # noqa: S608
+    """,
     f"""
     INSERT INTO audit_log (tenant_id, id, at, principal, address, action, target, correlation_id, detail)
     SELECT tenant_id, {_uuid7("at", "tenant_id || number || action")}, at, 'book', '127.0.0.1', action, id::text,
@@ -210,16 +211,18 @@ _ROWS = (
             || '"}}, "amount": "' || shown || ' ' || currency || '"}}')::json
     FROM ({_MOVES}) AS moves
     ORDER BY at
-    """,  # noqa: S608
+    """,
     f"""
-    INSERT INTO idempotency_keys (tenant_id, principal, route, key, fingerprint, status, location, body, created_at, expires_at)
+    INSERT INTO idempotency_keys
+        (tenant_id, principal, route, key, fingerprint, status, location, body, created_at, expires_at)
     SELECT tenant_id, 'book', 'POST /v1/payment-intents', 'create-' || number, '\\x00'::bytea, 201,
            '/v1/payment-intents/' || id,
            {_BODY.format(status="CREATED", created_at=_iso("created_at"), updated_at=_iso("created_at"))},
            created_at, now() + interval '1 day'
     FROM book
     UNION ALL
-    SELECT tenant_id, 'book', 'POST /v1/payment-intents/' || id || '/confirm', 'confirm-' || number, '\\x00'::bytea, 200, NULL,
+    SELECT tenant_id, 'book', 'POST /v1/payment-intents/' || id || '/confirm', 'confirm-' || number, '\\x00'::bytea,
+           200, NULL,
            {_BODY.format(status="AUTHORIZED", created_at=_iso("created_at"), updated_at=_iso("authorized_at"))},
            authorized_at, now() + interval '1 day'
     FROM book WHERE authorized_at IS NOT NULL

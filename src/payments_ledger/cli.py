@@ -32,7 +32,7 @@ from payments_ledger.platform.messaging import BrokerAway
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, audit
 from payments_ledger.verify.checks import CHECKS
-from payments_ledger.verify.report import as_json, print_report
+from payments_ledger.verify.report import as_json, print_result
 from payments_ledger.worker import Worker
 
 app = typer.Typer(
@@ -128,12 +128,18 @@ def verify(
     url = _settings().database_url
 
     async def run() -> list[Result]:
+        console = Console()
         results: list[Result] = []
         with errors.status("Auditing …") as status:
             found = audit(url, tenant_id=tenant, since=_as_utc(since), authorized_seconds_max=authorized_seconds_max)
             async for result in found:
                 results.append(result)
-                status.update(f"Auditing … {len(results)} of {len(CHECKS)}: {result.check.name}")
+                if not json_output:
+                    status.stop()
+                    print_result(console, result)
+                    status.start()
+                if len(results) < len(CHECKS):
+                    status.update(f"Auditing … {len(results)} of {len(CHECKS)} done, now {CHECKS[len(results)].name}")
         return results
 
     try:
@@ -142,8 +148,6 @@ def verify(
         _fail(error.detail, "Look at DATABASE_URL, and whether payments-ledger migrate has run.")
     if json_output:
         typer.echo(as_json(results))
-    else:
-        print_report(Console(), results)
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
 
 

@@ -24,6 +24,7 @@ from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPubli
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.tenant_sync import TenantMessages
+from payments_ledger.verify.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ CLEAR_AT_ONCE = 1000
 
 
 class Worker:
-    """Everything that follows a request up: publishes the outbox, settles what was authorized, clears old keys."""
+    """Everything that follows a request up: publishes the outbox, settles, clears old keys, audits the books."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url
@@ -83,6 +84,7 @@ class Worker:
         self._chaos = chaos_of(settings)
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, self._subscriptions(), self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+        self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
 
     async def run(self) -> None:
         """Works until cancelled, then finishes what is in hand."""
@@ -95,6 +97,8 @@ class Worker:
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
+                if self._settings.verify_seconds:
+                    tasks.create_task(self._watch.run())
         finally:
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()

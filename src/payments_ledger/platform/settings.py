@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    verify_seconds: Annotated[float, Field(ge=0)] = 60
     chaos_enabled: bool = False
 
     orders_integration_enabled: bool = False

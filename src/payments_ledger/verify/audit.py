@@ -85,8 +85,13 @@ async def audit(
         await database.close()
 
 
-async def look(conn: Connection, check: Check, condition: str, parameters: Mapping[str, Any]) -> Result:
-    """One check of the subject's rows that meet the condition; both queries must see the same moment."""
+async def look(
+    conn: Connection, check: Check, condition: str, parameters: Mapping[str, Any], *, limit: int = FAILURES_SHOWN
+) -> Result:
+    """One check of the subject's rows that meet the condition, with up to `limit` failures.
+
+    The transaction must be REPEATABLE READ, so that what is counted is what is shown.
+    """
     try:
         async with conn.transaction():
             cursor = await conn.execute(check.counting(condition).encode(), parameters)
@@ -95,7 +100,7 @@ async def look(conn: Connection, check: Check, condition: str, parameters: Mappi
             examined, broken = row
             failures: list[Mapping[str, Any]] = []
             if broken:
-                cursor = await conn.execute(check.showing(condition).encode(), {**parameters, "limit": FAILURES_SHOWN})
+                cursor = await conn.execute(check.showing(condition).encode(), {**parameters, "limit": limit})
                 failures = [_without_mark(found) for (found,) in await cursor.fetchall()]
     except psycopg.DataError as error:
         # A body that is no JSON, say: nobody can tell which row it is, but the books do not hold.

@@ -29,6 +29,43 @@ class Subject:
     since: str
     changed: str
 
+    def among(self) -> str:
+        """The condition that picks the rows whose keys are in the parameter `keys`, a JSON array of arrays of texts."""
+        values = ", ".join(f"(wanted.key->>{number})::{type_}" for number, (_, type_) in enumerate(self.key))
+        return f"({self._columns}) IN (SELECT {values} FROM json_array_elements(%(keys)s::json) AS wanted (key))"  # noqa: S608
+
+    def after(self, key_length: int) -> str:
+        """The condition that picks the rows behind the parameter `after`, the texts of a key or of its beginning."""
+        return self._compared(">", "after", key_length)
+
+    def up_to(self) -> str:
+        """The condition that picks the rows up to the key in the parameter `up_to`, inclusive."""
+        return self._compared("<=", "up_to", len(self.key))
+
+    def last_of_page(self, condition: str) -> str:
+        """The query of the last key, as an array of texts, of the first `page_rows` rows that meet the condition."""
+        texts = ", ".join(f"{name}::text" for name, _ in self.key)
+        descending = ", ".join(f"{name} DESC" for name, _ in self.key)
+        return f"""
+            SELECT ARRAY[{texts}]
+            FROM (
+                SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
+            ) AS page
+            ORDER BY {descending} LIMIT 1
+        """  # noqa: S608
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(name for name, _ in self.key)
+
+    def _compared(self, operator: str, parameter: str, length: int) -> str:
+        columns = ", ".join(name for name, _ in self.key[:length])
+        values = ", ".join(
+            f"(%({parameter})s::text[])[{number}]::{type_}"
+            for number, (_, type_) in enumerate(self.key[:length], start=1)
+        )
+        return f"({columns}) {operator} ({values})"
+
 
 _OF_ALL_TENANTS = "tenant_id = ANY (ARRAY(SELECT tenant_id FROM tenants))"
 
@@ -37,7 +74,7 @@ PAYMENTS = Subject(
     (("tenant_id", "text"), ("id", "uuid")),
     "updated_at >= %(since)s",
     f"""(tenant_id, id) IN (
-        SELECT tenant_id, aggregate_id FROM outbox_events WHERE {_OF_ALL_TENANTS} AND id >= %(since_id)s::uuid)""",
+        SELECT tenant_id, aggregate_id FROM outbox_events WHERE {_OF_ALL_TENANTS} AND id >= %(since_id)s::uuid)""",  # noqa: S608
 )
 ENTRIES = Subject(
     "ledger_entries",
@@ -83,7 +120,8 @@ class Check:
     """An invariant: its name, what it says in one sentence, and the query that looks at the rows of its subject.
 
     `rows` selects from `subject`: first the subject's key, then what was found and what was expected, at last `broken`.
-    `where` leaves out rows that the invariant says nothing about.
+    `where` leaves out rows that the invariant says nothing about; `changed` takes the place of the subject's where
+    time alone breaks an invariant.
     """
 
     name: str
@@ -91,6 +129,7 @@ class Check:
     subject: Subject
     rows: str
     where: str = "true"
+    changed: str | None = None
 
     def counting(self, condition: str) -> str:
         """The query of `examined` and `broken` among the rows that meet the condition."""
@@ -139,11 +178,11 @@ _EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
     ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
     + ", ('payment.refunded', 'SETTLED')"
 )
-_CURRENCY = "(VALUES {}) AS currency (code, exponent)".format(
-    ", ".join(f"('{code}', {exponent})" for code, exponent in EXPONENTS.items())
+_CURRENCY = "(VALUES {}) AS currency (code, exponent, minor_units)".format(
+    ", ".join(f"('{code}', {exponent}, {10**exponent}::numeric)" for code, exponent in EXPONENTS.items())
 )
 # As clients and consumers see it.
-_AMOUNT = "round(payment.amount / 10::numeric ^ currency.exponent, currency.exponent)::text"
+_AMOUNT = "round(payment.amount / currency.minor_units, currency.exponent)::text"
 
 CHECKS = (
     Check(
@@ -320,6 +359,10 @@ CHECKS = (
         FROM SUBJECT
         """,
         "status = 'AUTHORIZED'",
+        # Of what has waited for the bound just now, the event that told of it is as old.
+        f"""(tenant_id, id) IN (
+            SELECT tenant_id, aggregate_id FROM outbox_events
+            WHERE {_OF_ALL_TENANTS} AND id >= %(waiting_since_id)s::uuid AND id < %(waiting_until_id)s::uuid)""",  # noqa: S608
     ),
     Check(
         "kept_answers_match_their_payment",

@@ -43,7 +43,9 @@ async def find_horizon(conn: Connection) -> Horizon:
 
 
 def _kept_since(start_by_end: Mapping[datetime, datetime]) -> datetime | None:
-    since = max(start_by_end, default=None)
+    if not start_by_end:
+        return None
+    since = max(start_by_end)
     while since in start_by_end:
         since = start_by_end[since]
     return since
