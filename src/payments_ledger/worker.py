@@ -32,6 +32,7 @@ from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.platform.vitals import note_vitals
 from payments_ledger.tenant_sync import TenantMessages
+from payments_ledger.verify.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ CLEAR_AT_ONCE = 1000
 
 
 class Worker:
-    """Everything that follows a request up: publishes the outbox, settles what was authorized, clears old keys."""
+    """Everything that follows a request up: publishes the outbox, settles, clears old keys, audits the books."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url
@@ -110,6 +111,7 @@ class Worker:
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
 
     async def serve(self, host: str) -> None:
         """Works as `run` does, and shows its health and its metrics at WORKER_PORT meanwhile."""
@@ -129,6 +131,8 @@ class Worker:
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
                 tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
+                if self._settings.verify_seconds:
+                    tasks.create_task(self._watch.run())
         finally:
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = ()
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    verify_seconds: Annotated[float, Field(ge=0)] = 60
     chaos_enabled: bool = False
 
     orders_integration_enabled: bool = False
