@@ -1,14 +1,22 @@
 """Books with many settled payments, written by a few statements: for queries, so outbox and audit log are left out."""
 
+from datetime import timedelta
+
 from bench.servers import Books
 
 # Payments of each portion; a transaction's memory and a statement's sort stay small.
 PORTION = 100_000
-DAYS = 365
+# Books grow because time goes by, so larger ones have more days; a million payments are a year.
+PAYMENTS_A_DAY = 2740
+
+
+def span_of(payments: int) -> timedelta:
+    """The time that books of so many payments cover."""
+    return timedelta(days=payments / PAYMENTS_A_DAY)
 
 
 def fill(books: Books, payments: int) -> None:
-    """Settles `payments` payments in the first tenant, spread evenly over the year up to now, as the newest last."""
+    """Settles `payments` payments in the first tenant, evenly over the days up to now."""
     tenant_id = books.callers[0].tenant_id
     with books.superuser() as conn:
         # Rows that hold by construction need no triggers and no look-ups of foreign keys.
@@ -21,7 +29,7 @@ def fill(books: Books, payments: int) -> None:
                 "first": begin + 1,
                 "last": min(begin + PORTION, payments),
                 "payments": payments,
-                "days": DAYS,
+                "span": span_of(payments),
             }
             conn.execute("TRUNCATE portion")
             for statement in (_PORTION, _PAYMENTS, _ENTRIES, _POSTINGS, _TOTALS):
@@ -33,8 +41,8 @@ def fill(books: Books, payments: int) -> None:
 _PORTION = """
     INSERT INTO portion
     SELECT lpad(to_hex(number), 32, '0')::uuid AS id, 100 + number %% 10000 AS amount,
-           now() - make_interval(secs => (%(payments)s - number) * %(days)s * 86400.0 / %(payments)s) AS at
-    FROM generate_series(%(first)s, %(last)s) AS number
+           now() - %(span)s::interval * ((%(payments)s - number) / %(payments)s::float8) AS at
+    FROM generate_series(%(first)s::bigint, %(last)s) AS number
 """
 _PAYMENTS = """
     INSERT INTO payment_intents

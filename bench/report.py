@@ -185,7 +185,7 @@ def _processor_time(figures: Figures) -> str:
 def _profile(name: str, profile: Profile) -> str:
     return (
         f"## Profile of the {name} under full load\n\n"
-        f"py-spy, {profile.samples} samples that were not idle. *Itself*: it ran; *with callees*: it was on the stack.\n\n"
+        f"py-spy, {profile.samples} samples that were not idle: in which it ran itself, or was on the stack.\n\n"
         + _table(("package", "itself", "with callees"), map(_profile_line, profile.packages[:15]))
         + "\n\n"
         + _table(("function", "itself", "with callees"), map(_profile_line, profile.functions))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from urllib.parse import urlencode
@@ -306,7 +306,7 @@ def books(bench: Bench) -> None:
             big_books.fill(filled, size)
             bench.say(f"  {size:,} payments written in {time.perf_counter() - begin:.0f} s")
             api = stack.enter_context(bench.installation.api(filled))
-            served[size] = (api, filled, _query_paths(filled))
+            served[size] = (api, filled, _query_paths(filled, size))
         for round_ in range(plan.rounds + 1):
             for name in next(iter(served.values()))[2]:
                 for size, (api, filled, paths) in served.items():
@@ -341,7 +341,7 @@ def _growth(sizes: tuple[int, ...]) -> Iterable[tuple[int, int]]:
     return [(sizes[0], large) for _, large in pairwise(sizes)]
 
 
-def _query_paths(filled: Books) -> dict[str, str]:
+def _query_paths(filled: Books, size: int) -> dict[str, str]:
     """Path and query of each of _QUERIES; a deep page begins in the middle of the books."""
     tenant_id = filled.callers[0].tenant_id
     with filled.superuser() as conn:
@@ -354,9 +354,9 @@ def _query_paths(filled: Books) -> dict[str, str]:
         ).fetchone()
     assert row is not None
     cursor = CursorSigner(SECRET).write(f"entries {tenant_id}", row[0], row[1])
-    # It cuts through two days: the hard case, since the totals are kept by day.
-    end = datetime.now(UTC) - timedelta(days=30, hours=5)
-    period = urlencode({"from": (end - timedelta(days=90, hours=7)).isoformat(), "to": end.isoformat()})
+    # The middle half of the books. It cuts through two days: the hard case, since the totals are kept by day.
+    now, span = datetime.now(UTC), big_books.span_of(size)
+    period = urlencode({"from": (now - span * 3 / 4).isoformat(), "to": (now - span / 4).isoformat()})
     queries = (
         "/v1/ledger/balances",
         f"/v1/ledger/balances?{period}",
