@@ -35,7 +35,7 @@ def main() -> int:
         bench = Bench(installation, QUICK if options.quick else FULL, figures, console)
         run(bench, names)
         profiles = profile(bench) if options.profile or is_complete else {}
-        about = machine.describe(installation, bench.edge)
+        about = machine.describe(installation)
     about["run"] = f"{'quick' if options.quick else 'full'}, {time.perf_counter() - begin:.0f} s"
     folder.mkdir(exist_ok=True)
     result = report.Result(about, figures, profiles)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
 
-from bench.servers import Books, Installation, Process
+from bench.servers import Installation, Process
 
 PACKAGES = (
     "fastapi",
@@ -29,9 +29,9 @@ PACKAGES = (
 MEGABYTE = 1_000_000
 
 
-def describe(installation: Installation, books: Books) -> dict[str, str]:
+def describe(installation: Installation) -> dict[str, str]:
     """Machine, versions and commit, for a reader who wants to compare."""
-    with books.superuser() as conn:
+    with installation.postgres.connect_as_superuser() as conn:
         [postgres] = conn.execute("SHOW server_version").fetchone() or ["?"]
     disk = next(
         (

@@ -33,6 +33,9 @@ def draw(figures: Figures, folder: Path) -> list[tuple[str, Path]]:
         "queries.svg": ("Query time against the size of the books", _queries),
     }
     drawn: list[tuple[str, Path]] = []
+    # What a run does not draw must not stay from another one.
+    for stale in folder.glob("*.svg"):
+        stale.unlink()
     with mpl.rc_context(STYLE):
         for name, (title, plot) in plots.items():
             canvas = Canvas(figsize=SIZE_INCHES, layout="constrained")
