@@ -33,7 +33,7 @@ def main() -> int:
     begin = time.perf_counter()
     with Installation() as installation:
         bench = Bench(installation, QUICK if options.quick else FULL, figures, console)
-        run(bench, names)
+        succeeded = run(bench, names)
         profiles = profile(bench) if options.profile or is_complete else {}
         about = machine.describe(installation)
     about["run"] = f"{'quick' if options.quick else 'full'}, {time.perf_counter() - begin:.0f} s"
@@ -50,8 +50,8 @@ def main() -> int:
         for regression in regressions:
             console.print(regression, style="bold red", highlight=False)
         console.print("Regressions." if regressions else "No ratio fell below the baseline.", highlight=False)
-        return 1 if regressions else 0
-    return 0
+        succeeded = succeeded and not regressions
+    return 0 if succeeded else 1
 
 
 def _options() -> argparse.Namespace:

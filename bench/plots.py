@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from bench.figures import Figure, Figures
+from bench.scenarios import QUERIES
 
 # Neither ids nor dates that change, and text as text: small, and readable in a diff.
 STYLE: Any = {
@@ -94,12 +95,11 @@ def _latency(axes: Axes, figures: Figures) -> bool:
 
 
 def _queries(axes: Axes, figures: Figures) -> bool:
-    names = sorted({key.split(".")[1] for key in figures.by_key if key.startswith("books.")})
-    for name in names:
-        points = _by_number(figures, f"books.{name}.p50.")
-        _line(axes, points, name)
-    if not names:
+    lines = {title: _by_number(figures, f"books.{key}.p50.") for key, title in QUERIES.items()}
+    if not any(lines.values()):
         return False
+    for title, points in lines.items():
+        _line(axes, points, title)
     axes.set_xscale("log")
     axes.set_xlabel("payments in the books")
     axes.set_ylabel(f"{MILLISECONDS}, p50 over HTTP")

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -27,6 +26,14 @@ from payments_ledger.platform.settings import MEMORY_URL
 BULK_SIZE = 1000
 # Where targets are measured.
 CONNECTIONS = 64
+BUSES = {"rabbitmq": "through RabbitMQ", "embedded": "through the embedded bus"}
+QUERIES = {
+    "balances": "balances",
+    "balances_of_period": "balances of a period",
+    "entries": "entries, first page",
+    "entries_deep": "entries, deep page",
+    "entries_of_period": "entries of a period",
+}
 # The load at which the time from confirm to SETTLED has a target.
 FOLLOWED_RATE = 50
 
@@ -145,15 +152,6 @@ def http(bench: Bench) -> None:
                         "http.hot", f"create and confirm, {name}, one hot tenant", "payments/s", hot.payments_a_second
                     )
             _replay(bench, api)
-    for connections in plan.connections:
-        figures.add_ratio(
-            f"ratio.http.{connections}",
-            f"create and confirm against limit (a), {connections} connections",
-            f"http.engine.{connections}",
-            f"http.limit.{connections}",
-        )
-    figures.add_ratio("ratio.hot", "one hot tenant against 20 tenants", "http.hot", f"http.engine.{CONNECTIONS}")
-    figures.add_ratio("ratio.replay", "replays against limit (a), requests", "http.replay", "http.limit_requests")
 
 
 def _replay(bench: Bench, api: Process) -> None:
@@ -201,17 +199,16 @@ def security(bench: Bench) -> None:
 def lifecycle(bench: Bench) -> None:
     """Create, confirm and settle, sustained: through RabbitMQ, and through the embedded bus."""
     plan = bench.plan
-    buses: Mapping[str, Mapping[str, str]] = {"rabbitmq": {}, "embedded": {"RABBITMQ_URL": MEMORY_URL}}
-    titles = {"rabbitmq": "through RabbitMQ", "embedded": "through the embedded bus"}
+    settings_of: Mapping[str, Mapping[str, str]] = {"rabbitmq": {}, "embedded": {"RABBITMQ_URL": MEMORY_URL}}
     with bench.installation.reference() as reference, bench.installation.api(bench.cycle) as api:
         bench.pay(reference, CONNECTIONS, seconds=2)
         for _ in range(plan.lifecycle_rounds):
-            for bus, settings in buses.items():
+            for bus, title in BUSES.items():
                 limit = bench.pay(reference, CONNECTIONS)
                 bench.record(
                     f"lifecycle.limit.{bus}", "limit (a), 64 connections", "payments/s", limit.payments_a_second
                 )
-                with bench.installation.worker(bench.cycle, **settings) as worker:
+                with bench.installation.worker(bench.cycle, **settings_of[bus]) as worker:
                     meter = Meter(bench.installation, {"api": api, "worker": worker})
                     before: dict[str, float] = {}
                     after: dict[str, float] = {}
@@ -231,16 +228,14 @@ def lifecycle(bench: Bench) -> None:
                     for name, process in (("api", api), ("worker", worker)):
                         bench.record(
                             f"memory.{name}.load.{bus}",
-                            f"memory of the {name} after that load, {titles[bus]}",
+                            f"memory of the {name} after that load, {title}",
                             "MB",
                             resident_megabytes(process),
                         )
-                bench.record(
-                    f"lifecycle.settled.{bus}", f"to SETTLED {titles[bus]}", "payments/s", result.settled_a_second
-                )
+                bench.record(f"lifecycle.settled.{bus}", f"to SETTLED {title}", "payments/s", result.settled_a_second)
                 bench.figures.add(
                     f"lifecycle.slices.{bus}",
-                    f"to SETTLED {titles[bus]}, by sixths of the window",
+                    f"to SETTLED {title}, by sixths of the window",
                     "payments/s",
                     *result.slices,
                 )
@@ -250,25 +245,18 @@ def lifecycle(bench: Bench) -> None:
                 ):
                     bench.record(
                         f"lifecycle.unsettled.{moment}.{bus}",
-                        f"authorized and not settled at the {moment} of the window, {titles[bus]}",
+                        f"authorized and not settled at the {moment} of the window, {title}",
                         "payments",
                         unsettled,
                     )
                     bench.record(
                         f"lifecycle.unpublished.{moment}.{bus}",
-                        f"events in the outbox at the {moment} of the window, {titles[bus]}",
+                        f"events in the outbox at the {moment} of the window, {title}",
                         "events",
                         unpublished,
                     )
                 used = {name: after[name] - before[name] for name in before}
                 _record_processor_time(bench, f"lifecycle.{bus}", used, result.payments)
-    for bus, title in titles.items():
-        bench.figures.add_ratio(
-            f"ratio.lifecycle.{bus}",
-            f"to SETTLED {title} against limit (a)",
-            f"lifecycle.settled.{bus}",
-            f"lifecycle.limit.{bus}",
-        )
 
 
 def latency(bench: Bench) -> None:
@@ -308,7 +296,7 @@ def books(bench: Bench) -> None:
             api = stack.enter_context(bench.installation.api(filled))
             served[size] = (api, filled, _query_paths(filled, size))
         for round_ in range(plan.rounds + 1):
-            for name in next(iter(served.values()))[2]:
+            for name, query in QUERIES.items():
                 for size, (api, filled, paths) in served.items():
                     # The first round only warms, and is not counted.
                     result = wrk(
@@ -321,28 +309,13 @@ def books(bench: Bench) -> None:
                         path=paths[name],
                     )
                     if round_:
-                        title = f"{name} at {size:,} payments"
+                        title = f"{query} at {size:,} payments"
                         bench.record(f"books.{name}.p50.{size}", f"{title}, p50", "ms", result.p50_ms)
                         bench.figures.add(f"books.{name}.p99.{size}", f"{title}, p99", "ms", result.p99_ms)
-    for small, large in _growth(plan.book_sizes):
-        for name in _QUERIES:
-            bench.figures.add_ratio(
-                f"ratio.books.{name}.{large}",
-                f"{name}, p50 at {large:,} payments against {small:,}",
-                f"books.{name}.p50.{large}",
-                f"books.{name}.p50.{small}",
-            )
-
-
-_QUERIES = ("balances", "balances of a period", "entries, first page", "entries, deep page", "entries of a period")
-
-
-def _growth(sizes: tuple[int, ...]) -> Iterable[tuple[int, int]]:
-    return [(sizes[0], large) for _, large in pairwise(sizes)]
 
 
 def _query_paths(filled: Books, size: int) -> dict[str, str]:
-    """Path and query of each of _QUERIES; a deep page begins in the middle of the books."""
+    """Path and query of each of QUERIES; a deep page begins in the middle of the books."""
     tenant_id = filled.callers[0].tenant_id
     with filled.superuser() as conn:
         row = conn.execute(
@@ -364,7 +337,7 @@ def _query_paths(filled: Books, size: int) -> dict[str, str]:
         f"/v1/ledger/entries?cursor={cursor}",
         f"/v1/ledger/entries?{period}",
     )
-    return dict(zip(_QUERIES, queries, strict=True))
+    return dict(zip(QUERIES, queries, strict=True))
 
 
 def bulk(bench: Bench) -> None:
@@ -409,7 +382,6 @@ def processes(bench: Bench) -> None:
                 ("processes.2", two, "create and confirm, two API processes"),
             ):
                 bench.record(key, title, "payments/s", bench.pay(process, CONNECTIONS).payments_a_second)
-    bench.figures.add_ratio("ratio.processes", "two API processes against one", "processes.2", "processes.1")
 
 
 def start(bench: Bench) -> None:
@@ -470,11 +442,49 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
-def run(bench: Bench, names: Iterable[str]) -> None:
-    """Runs the scenarios named, in the order above."""
+def run(bench: Bench, names: Iterable[str]) -> bool:
+    """Runs the scenarios named, in the order above; whether all could be measured. What failed is in figures.absent."""
+    succeeded = True
     for name, scenario in SCENARIOS.items():
         if name in names:
             begin = time.perf_counter()
             bench.say(f"{name}: {(scenario.__doc__ or '').strip()}")
-            scenario(bench)
+            try:
+                scenario(bench)
+            except Exception as error:
+                # The others are worth their time all the same.
+                succeeded = False
+                bench.figures.absent[name] = f"failed: {type(error).__name__}: {error}"
+                bench.say(f"  {bench.figures.absent[name]}")
             bench.say(f"  ({time.perf_counter() - begin:.0f} s)")
+    _add_ratios(bench.figures, bench.plan)
+    return succeeded
+
+
+def _add_ratios(figures: Figures, plan: Plan) -> None:
+    for connections in plan.connections:
+        figures.add_ratio(
+            f"ratio.http.{connections}",
+            f"create and confirm against limit (a), {connections} connections",
+            f"http.engine.{connections}",
+            f"http.limit.{connections}",
+        )
+    figures.add_ratio("ratio.hot", "one hot tenant against 20 tenants", "http.hot", f"http.engine.{CONNECTIONS}")
+    figures.add_ratio("ratio.replay", "replays against limit (a), requests", "http.replay", "http.limit_requests")
+    figures.add_ratio("ratio.processes", "two API processes against one", "processes.2", "processes.1")
+    for bus, title in BUSES.items():
+        figures.add_ratio(
+            f"ratio.lifecycle.{bus}",
+            f"to SETTLED {title} against limit (a)",
+            f"lifecycle.settled.{bus}",
+            f"lifecycle.limit.{bus}",
+        )
+    smallest, *larger = plan.book_sizes
+    for size in larger:
+        for key, title in QUERIES.items():
+            figures.add_ratio(
+                f"ratio.books.{key}.{size}",
+                f"{title}, p50 at {size:,} payments against {smallest:,}",
+                f"books.{key}.p50.{size}",
+                f"books.{key}.p50.{smallest}",
+            )
