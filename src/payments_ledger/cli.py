@@ -70,7 +70,7 @@ def api(
         # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=15,
-        # With --workers above 1: a process that is still starting cannot answer, and one that is killed for it starts anew.
+        # With --workers above 1: a process that still starts cannot answer; one that is killed for it starts anew.
         timeout_worker_healthcheck=30,
     )
     sockets = [config.bind_socket()]
