@@ -25,6 +25,7 @@ from payments_ledger import seed as demo
 from payments_ledger.api import create_app
 from payments_ledger.dead_letters import DeadLetter
 from payments_ledger.errors import LedgerError, SchemaMissing
+from payments_ledger.platform import failpoints
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
 from payments_ledger.platform.http_server import BoundedHttp
 from payments_ledger.platform.logging import configure_logging
@@ -85,7 +86,9 @@ def api(
 @app.command()
 def worker() -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
-    uvloop.run(_until_signalled(Worker(_settings()).run()))
+    settings = _settings()
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    uvloop.run(_until_signalled(Worker(settings).run()))
 
 
 @app.command()

@@ -33,7 +33,7 @@ from payments_ledger.orders import queries as orders_queries
 from payments_ledger.outbox import outbox
 from payments_ledger.outbox import queries as outbox_queries
 from payments_ledger.outbox.outbox import Event
-from payments_ledger.outbox.queries import DueEvent
+from payments_ledger.outbox.queries import DueEvent, PublishedEvent
 from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.platform.postgres import Connection, Database
@@ -77,6 +77,7 @@ class World:
             tenant_id=tenant_id, source_id=uuid4(), money=payment.money, correlation_id="corr-theirs"
         )
         self.event = DueEvent(tenant_id, uuid4(), "payment.settled", "{}", {}, None, 0)
+        self.told = PublishedEvent(tenant_id, self.event.id, datetime.now(UTC), datetime.now(UTC), 1)
         self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
         self.keyed = Keyed(self.record, Scope(tenant_id, "tester", "POST /", "k"), b"f", 60)
         self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
@@ -129,6 +130,10 @@ CASES: dict[str, Case] = {
     ),
     "outbox.record_events": lambda conn, w: outbox.record_events(conn, [w.sent]),
     "outbox.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
+    "outbox.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
+        conn, "payment.settled", w.told.created_at
+    ),
+    "outbox.publish_again": lambda conn, w: outbox_queries.publish_again(conn, [w.told]),
     "outbox.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
     "outbox.postpone": lambda conn, w: outbox_queries.postpone(conn, w.event, seconds=1, reason="r"),
     "outbox.bury": lambda conn, w: outbox_queries.bury(conn, w.event, reason="r"),

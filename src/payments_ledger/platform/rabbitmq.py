@@ -20,6 +20,7 @@ from aio_pika.abc import (
 )
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
     LATER_SECONDS,
     BrokerAway,
@@ -146,6 +147,8 @@ class RabbitConsumer:
         connection.close_callbacks.add(lambda *_: lost.set())
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         channel.close_callbacks.add(lambda *_: lost.set())
+        # A queue that was deleted takes its consumers along, and leaves their channel open.
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: lost.set())
         await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
         await declare(channel, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
@@ -165,18 +168,27 @@ class RabbitConsumer:
         message = self._read(incoming)
         try:
             # What is put elsewhere is confirmed there before it is acknowledged here.
+            await failpoint(Place.CONSUMER_BEFORE_HANDLE)
             try:
                 await handle(self._handlers.get(message.type), message)
             except Later:
                 await self._put_aside(channel, incoming, message)
+                await failpoint(Place.CONSUMER_AFTER_COPY)
             except DeadLetter as error:
                 await self._bury(channel, incoming, message, str(error))
+                await failpoint(Place.CONSUMER_AFTER_COPY)
+            await failpoint(Place.CONSUMER_BEFORE_ACK)
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
+            await failpoint(Place.CONSUMER_AFTER_ACK)
         except _AWAY as error:
             # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
             # Handling a message twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
+            await _close(channel)
+        except Exception:
+            # Nobody foresaw this either, and a message that nobody acknowledges would stay with us for ever.
+            log.exception("message left to the broker", message_id=message.id)
             await _close(channel)
 
     def _read(self, incoming: AbstractIncomingMessage) -> Message:
