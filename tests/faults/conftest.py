@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.system import System, running_system
 
+REMIND_AFTER_SECONDS = 2
+
 
 @pytest.fixture(scope="session")
 def seed() -> int:
@@ -26,3 +28,14 @@ def system(shared_system: System) -> Iterator[System]:
     shared_system.heal()
     yield shared_system
     shared_system.heal()
+
+
+@pytest.fixture
+def reminding_system(system: System) -> Iterator[System]:
+    """One whose workers publish again what was lost."""
+    usually = system.remind_after_seconds
+    system.remind_after_seconds = REMIND_AFTER_SECONDS
+    system.restart_workers()
+    yield system
+    system.remind_after_seconds = usually
+    system.restart_workers()

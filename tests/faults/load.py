@@ -15,7 +15,6 @@ import httpx
 
 from tests.faults.background import Background
 
-CLIENTS = 12
 REQUEST_SECONDS_MAX = 7.0
 # A payment that everything else has healed around is done long before.
 PAYMENT_SECONDS_MAX = 90.0
@@ -71,8 +70,8 @@ class Load:
         *,
         name: str,
         seed: int,
-        clients: int = CLIENTS,
-        pause_seconds: float = 0.02,
+        clients: int,
+        pause_seconds: float,
     ) -> None:
         self.record = Record()
         self._background = background

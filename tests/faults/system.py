@@ -1,6 +1,5 @@
 """One installation of its own: two API processes and two workers, and a proxy before each service that they use."""
 
-import json
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from payments_ledger.platform.postgres import driver_url
+from payments_ledger.verify.audit import audit
 from tests.faults.background import Background
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
@@ -26,15 +26,18 @@ PROGRAM = Path(sys.executable).with_name("payments-ledger")
 TENANT = "tenant_demo"
 START_SECONDS_MAX = 60.0
 UNLIMITED = "1000000"
+NEVER_SECONDS = 100_000
 API_PORTS = range(32_000, 32_700)
 
 
-def eventually(holds: Callable[[], object], what: str, seconds: float = START_SECONDS_MAX) -> None:
+def eventually(
+    holds: Callable[[], object], what: str, seconds: float = START_SECONDS_MAX, *, pause: float = 0.05
+) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 class Process:
@@ -97,7 +100,9 @@ class Process:
 class System:
     """Everything that can be struck, and how it is healed."""
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
+    def __init__(self, folder: Path, *, seed: int, remind_after_seconds: int) -> None:
+        # Of workers that are started by heal().
+        self.remind_after_seconds = remind_after_seconds
         self.background = Background()
         self.postgres = PostgresServer(folder / "postgres")
         (folder / "redis").mkdir()
@@ -113,12 +118,13 @@ class System:
         self._environment = os.environ | {
             "DATABASE_URL": f"postgresql+psycopg://app:app@127.0.0.1:{self.to_postgres.port}/faults",
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
-            "RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{self.to_rabbitmq.port}/",
+            # A heartbeat each second or two, so that a connection to a mute broker is soon given up.
+            "RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{self.to_rabbitmq.port}/?heartbeat=3",
             "JWT_SECRET": "a secret of more than thirty-two bytes",
             "RATE_LIMIT_WRITE_PER_MIN": UNLIMITED,
             "RATE_LIMIT_READ_PER_MIN": UNLIMITED,
             "LOGIN_RATE_LIMIT_PER_MIN": UNLIMITED,
-            "REMIND_AFTER_SECONDS": "2",
+            "REMIND_AFTER_SECONDS": str(NEVER_SECONDS),
             "LOG_LEVEL": "WARNING",
         }
         self._run("migrate")
@@ -140,7 +146,7 @@ class System:
     def processes(self) -> list[Process]:
         return [*self.apis, *self.workers]
 
-    def load(self, name: str, *, seed: int, clients: int = 12, pause_seconds: float = 0.02) -> Load:
+    def load(self, name: str, *, seed: int, clients: int = 6, pause_seconds: float = 0.05) -> Load:
         return Load(
             self.background,
             self.base_urls,
@@ -159,24 +165,33 @@ class System:
         for process in self.processes:
             process.resume()
             if not process.is_alive:
-                process.start()
+                process.start(REMIND_AFTER_SECONDS=str(self.remind_after_seconds))
         for base_url in self.base_urls:
-            eventually(lambda base_url=base_url: self._is_ready(base_url), f"{base_url} is ready")  # type: ignore[misc]
+            eventually(lambda base_url=base_url: self._is_ready(base_url), f"{base_url} is ready", pause=0.2)  # type: ignore[misc]
+
+    def restart_workers(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.heal()
 
     def owner(self) -> psycopg.Connection[TupleRow]:
         """A connection past every proxy that sees all tenants' rows."""
         return psycopg.connect(driver_url(self._direct_url).replace("app:app@", "postgres@"), autocommit=True)
 
+    def count_in_transaction(self) -> int:
+        """How many sessions of clients are in a transaction and wait for their client."""
+        with self.owner() as conn:
+            row = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'").fetchone()
+        return row[0] if row else 0
+
     def verify(self) -> list[str]:
-        """What `payments-ledger verify` finds broken."""
-        environment = self._environment | {"DATABASE_URL": self._direct_url}
-        done = subprocess.run(
-            [PROGRAM, "verify", "--json"], env=environment, check=False, capture_output=True, text=True
-        )
-        report = json.loads(done.stdout)
-        broken = [f"{check['name']}: {check['failures']}" for check in report["checks"] if not check["ok"]]
-        assert bool(broken) == bool(done.returncode)
-        return broken
+        """What the audit of `payments-ledger verify` finds broken."""
+
+        async def collect() -> list[str]:
+            found = audit(self._direct_url)
+            return [f"{result.check.name}: {result.failures}" async for result in found if not result.ok]
+
+        return self.background.run(collect())
 
     def logs(self) -> str:
         return "\n".join(f"--- {process}\n{process.log()[-6000:]}" for process in self.processes)
@@ -215,9 +230,10 @@ class System:
 
 
 @contextmanager
-def running_system(seed: int) -> Iterator[System]:
+def running_system(seed: int, *, remind_after_seconds: int = NEVER_SECONDS) -> Iterator[System]:
+    """Without the reminder, unless it is asked for: it would mend what must not break in the first place."""
     with tempfile.TemporaryDirectory(prefix="ledger-faults-") as folder:
-        system = System(Path(folder), seed=seed)
+        system = System(Path(folder), seed=seed, remind_after_seconds=remind_after_seconds)
         try:
             yield system
         finally:

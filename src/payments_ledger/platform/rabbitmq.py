@@ -88,10 +88,18 @@ class RabbitPublisher:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 exchange = await self._ready_exchange()
-                return list(await asyncio.gather(*(_publish(exchange, message) for message in messages)))
+                deliveries = await asyncio.gather(*(_publish(exchange, message) for message in messages))
         except _AWAY as error:
             await self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
+        if any(map(self._lacks_its_queue, messages, deliveries)):
+            # Somebody has taken the queue or its binding away: they are declared anew before the next message.
+            await self.close()
+        return deliveries
+
+    def _lacks_its_queue(self, message: Message, delivery: Delivery) -> bool:
+        bindings = (binding for queue in self._queues for binding in queue.bindings)
+        return delivery.fate is Fate.UNROUTED and (self._exchange_name, message.type) in bindings
 
     async def close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
