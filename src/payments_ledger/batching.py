@@ -94,17 +94,15 @@ class GroupCommit:
         """
         if self._closed or len(self._queue) >= self._queue_size_max:
             raise TooBusy
-        waiting = _Waiting(use_case, command, asyncio.get_running_loop().create_future(), time.monotonic())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(use_case, command, loop.create_future(), time.monotonic())
         self._queue.append(waiting)
         self._start_batches()
+        patience = loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                outcome: O = await asyncio.shield(waiting.answer)
-        except TimeoutError:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-                raise TooBusy from None
-            raise OutcomeUnknown from None
+            outcome: O = await waiting.answer
+        finally:
+            patience.cancel()
         return outcome
 
     async def drain(self) -> None:
@@ -112,6 +110,13 @@ class GroupCommit:
         self._closed = True
         while self._running:
             await asyncio.wait(self._running)
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if waiting in self._queue:
+            self._queue.remove(waiting)
+            _settle(waiting, TooBusy())
+        else:
+            _settle(waiting, OutcomeUnknown())
 
     def _start_batches(self) -> None:
         if self._queue and len(self._running) < BATCHES_AT_ONCE:

@@ -1,7 +1,6 @@
 """The deadline of every answer: a client is not kept waiting by a database that neither answers nor refuses."""
 
 import asyncio
-import time
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,52 +24,62 @@ class Deadline:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._abandoned: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        ends = time.monotonic() + ANSWER_SECONDS_MAX
-        waits_for_client = answers = is_abandoned = False
-
-        async def receive_from_client() -> Message:
-            """The client's time is not ours; how long a body may take is bounded elsewhere."""
-            nonlocal ends, waits_for_client
-            waits_for_client = True
-            try:
-                return await receive()
-            finally:
-                waits_for_client = False
-                ends = time.monotonic() + ANSWER_SECONDS_MAX
-
-        async def send_in_time(message: Message) -> None:
-            nonlocal answers
-            if not is_abandoned:
-                answers = True
-                await send(message)
-
-        work = asyncio.ensure_future(self._app(scope, receive_from_client, send_in_time))
+        request = _Request(scope, receive, send)
         try:
-            while not work.done() and (answers or waits_for_client or time.monotonic() < ends):
-                seconds = ANSWER_SECONDS_MAX if answers or waits_for_client else ends - time.monotonic()
-                await asyncio.wait([work], timeout=max(seconds, 0.001))
-        except asyncio.CancelledError:
-            work.cancel()
-            raise
-        if work.done():
-            work.result()
-            return
-        is_abandoned = True
-        self._abandoned.add(work)
-        work.add_done_callback(self._forget)
-        log.error("request abandoned", method=scope["method"], path=scope["path"])
-        await _send_problem(OutcomeUnknown(), scope["path"], send)
-
-    def _forget(self, work: asyncio.Future[None]) -> None:
-        self._abandoned.discard(work)
-        if not work.cancelled() and (error := work.exception()):
+            await self._app(scope, request.receive, request.send)
+        except Exception as error:
+            if not request.is_abandoned:
+                raise
             log.warning("abandoned request failed", reason=f"{type(error).__name__}: {error}")
+        finally:
+            request.end()
+
+
+class _Request:
+    """A request whose answer may be given in the application's place; its clock runs from the beginning."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._apology: asyncio.Task[None] | None = None
+        self._has_begun = False
+        self._start_clock()
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._apology is not None
+
+    async def receive(self) -> Message:
+        """The client's time is not ours; how long a body may take is bounded elsewhere."""
+        self._clock.cancel()
+        try:
+            return await self._receive()
+        finally:
+            self._start_clock()
+
+    async def send(self, message: Message) -> None:
+        """Passes the application's answer on; what it says after the deadline is not heard."""
+        if not self.is_abandoned:
+            self._has_begun = True
+            self._clock.cancel()
+            await self._send(message)
+
+    def end(self) -> None:
+        self._clock.cancel()
+
+    def _start_clock(self) -> None:
+        self._clock = asyncio.get_running_loop().call_later(ANSWER_SECONDS_MAX, self._abandon)
+
+    def _abandon(self) -> None:
+        if not self._has_begun:
+            log.error("request abandoned", method=self._scope["method"], path=self._scope["path"])
+            self._apology = asyncio.create_task(_send_problem(OutcomeUnknown(), self._scope["path"], self._send))
 
 
 async def _send_problem(error: OutcomeUnknown, path: str, send: Send) -> None:

@@ -36,13 +36,7 @@ def parse_exact_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise json.JSONDecodeError("The body is not UTF-8", "", error.start) from None
     try:
-        value = json.loads(
-            text,
-            parse_float=Decimal,
-            parse_int=_parse_integer,
-            parse_constant=Decimal,
-            object_pairs_hook=_refuse_duplicates,
-        )
+        value = _DECODER.decode(text)
         _refuse_depth(value)
         return value
     except RecursionError:
@@ -72,6 +66,14 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         raise json.JSONDecodeError("A name occurs twice in an object", "", 0)
     return members
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=Decimal,
+    parse_int=_parse_integer,
+    parse_constant=Decimal,
+    object_pairs_hook=_refuse_duplicates,
+)
 
 
 class _ExactRequest(Request):

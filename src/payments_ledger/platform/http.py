@@ -1,10 +1,11 @@
 """What every request passes first: its trace begins, its answer is counted, its unforeseen errors are caught."""
 
 import time
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments_ledger.errors import NotFound
@@ -19,9 +20,10 @@ NO_ROUTE = "unmatched"
 # What an operator looks at, and what a probe may ask at either port.
 INTERNAL_PATHS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 PATHS_OF_EITHER_PORT = frozenset({"/healthz", "/readyz"})
-DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+DATA_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 # The documentation loads its script from elsewhere.
-PAGE_POLICY = "frame-ancestors 'none'"
+PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", b"frame-ancestors 'none'"))
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -39,21 +41,22 @@ class RequestTrail:
         trace = begin_trace(headers.get("x-correlation-id"), headers.get("traceparent"))
         began = time.perf_counter()
         status = 0
+        seconds = 0.0
         # One dictionary for all who see this request, however often its scope is copied.
         state = scope.setdefault("state", {})
 
         async def send_with_trace(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["X-Correlation-Id"] = trace.correlation_id
-                _secure(answer)
+                seconds = time.perf_counter() - began
+                added = [*_security_headers(message["headers"]), (b"x-correlation-id", trace.correlation_id.encode())]
                 if usage := state.get("rate_limit"):
-                    answer["RateLimit-Policy"] = usage.policy_field
-                    answer["RateLimit"] = usage.state_field
+                    added.append((b"ratelimit-policy", usage.policy_field.encode()))
+                    added.append((b"ratelimit", usage.state_field.encode()))
                 if trace.traceparent:
-                    answer["traceparent"] = trace.traceparent
+                    added.append((b"traceparent", trace.traceparent.encode()))
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
@@ -68,7 +71,7 @@ class RequestTrail:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             HTTP_REQUESTS.labels(method, route, str(status)).inc()
-            HTTP_SECONDS.labels(method, route).observe(time.perf_counter() - began)
+            HTTP_SECONDS.labels(method, route).observe(seconds)
 
 
 class InternalRoutes:
@@ -91,13 +94,12 @@ class InternalRoutes:
         await self._app(scope, receive, send)
 
 
-def _secure(answer: MutableHeaders) -> None:
+def _security_headers(answer: Sequence[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
     """Answers are data for programs: not to be kept, guessed at, or shown in a frame. HSTS is the proxy's to say."""
-    is_page = answer.get("content-type", "").startswith("text/html")
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Referrer-Policy"] = "no-referrer"
-    answer["Content-Security-Policy"] = PAGE_POLICY if is_page else DATA_POLICY
-    answer.setdefault("Cache-Control", "no-store")
+    names = dict(answer)
+    yield from PAGE_HEADERS if names.get(b"content-type", b"").startswith(b"text/html") else DATA_HEADERS
+    if b"cache-control" not in names:
+        yield (b"cache-control", b"no-store")
 
 
 async def _send_problem(status: int, body: bytes, send: Send) -> None:

@@ -26,8 +26,8 @@ async def nothing() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def ask(app: ASGIApp, receive: Receive = nothing) -> list[Message]:
-    sent: list[Message] = []
+async def ask(app: ASGIApp, receive: Receive = nothing, sent: list[Message] | None = None) -> list[Message]:
+    sent = [] if sent is None else sent
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -59,13 +59,26 @@ async def test_an_application_that_hangs_is_answered_for_and_what_it_says_later_
         await send(OK[1])
         ended.set()
 
-    sent = await ask(app)
+    sent: list[Message] = []
+    request = asyncio.create_task(ask(app, sent=sent))
+    async with asyncio.timeout(5):
+        while len(sent) < 2:
+            await asyncio.sleep(0.01)
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"1") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["code"] == "outcome_unknown"
     goes_on.set()
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(request, 5)
+    assert ended.is_set()
     assert len(sent) == 2
+
+
+async def test_an_error_after_the_deadline_disturbs_nobody() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.15)
+        raise ZeroDivisionError
+
+    assert (await ask(app))[0]["status"] == 503
 
 
 async def test_the_clients_own_time_does_not_count() -> None:
