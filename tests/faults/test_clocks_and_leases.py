@@ -2,6 +2,10 @@
 
 import random
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import httpx
 
 from payments_ledger.platform.failpoints import Place
 from tests.faults.oracle import judge
@@ -14,6 +18,8 @@ def test_a_clock_ten_minutes_off_dates_nothing_and_harms_nothing(system: System,
     system.workers[0].restart(minutes_off=10)
     system.workers[1].restart(minutes_off=-10)
     system.heal()
+    shown = parsedate_to_datetime(httpx.get(f"{system.base_urls[1]}/healthz").headers["Date"])
+    assert shown - datetime.now(UTC) > timedelta(minutes=9)
     load = system.load(f"load-{choice.getrandbits(32):08x}", seed=choice.getrandbits(32))
     load.start()
     eventually(lambda: len(load.record.payments) > 40, "some payments")
