@@ -15,8 +15,8 @@ from payments_ledger.audit import Origin
 from payments_ledger.errors import Rejected
 from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once, fingerprint
 from payments_ledger.money import Money
+from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.routes import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,

@@ -343,7 +343,7 @@ def _query_paths(filled: Books, size: int) -> dict[str, str]:
 def bulk(bench: Bench) -> None:
     """POST /v1/payment-intents/batch with 1,000 payments each."""
     item = {"amount": "100.00", "currency": "BRL", "customer_ref": "CUST-001"}
-    body = json.dumps({"payments": [item] * BULK_SIZE})
+    body = json.dumps({"payment_intents": [item] * BULK_SIZE})
     with bench.installation.api(bench.edge) as api:
         headers = {**bench.edge.callers[0].headers, "Idempotency-Key": uuid4().hex, "Content-Type": "application/json"}
         probe = httpx.post(f"{api.base_url}{CREATE_PATH}/batch", content=body, headers=headers, timeout=30)
