@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from payments_ledger.platform.logging import configure_logging
+from tests.profiles import register_profiles
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+
+register_profiles()
 
 
 @pytest.fixture(scope="session", autouse=True)

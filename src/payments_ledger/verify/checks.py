@@ -7,6 +7,7 @@ that somebody picked, and joins to them whatever they must agree with. Parameter
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from payments_ledger.money import EXPONENTS
 from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS
@@ -178,11 +179,11 @@ _EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
     ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
     + ", ('payment.refunded', 'SETTLED')"
 )
-_CURRENCY = "(VALUES {}) AS currency (code, exponent, minor_units)".format(
-    ", ".join(f"('{code}', {exponent}, {10**exponent}::numeric)" for code, exponent in EXPONENTS.items())
+_CURRENCY = "(VALUES {}) AS currency (code, minor_unit)".format(
+    ", ".join(f"('{code}', {Decimal(1).scaleb(-exponent):f})" for code, exponent in EXPONENTS.items())
 )
-# As clients and consumers see it.
-_AMOUNT = "round(payment.amount / currency.minor_units, currency.exponent)::text"
+# As clients and consumers see it. A product is exact and has all the places; a quotient of large amounts is rounded.
+_AMOUNT = "(payment.amount * currency.minor_unit)::text"
 
 CHECKS = (
     Check(
