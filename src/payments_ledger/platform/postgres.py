@@ -48,7 +48,7 @@ def runtime_role(url: str) -> str:
 
 
 def relay_role(url: str) -> str:
-    """The role that sees the outbox of every tenant and the idempotency keys that ran out, and nothing else."""
+    """The role that sees every tenant's outbox, counts of payments, and idempotency keys that ran out; nothing else."""
     return f"{_database_name(url)}_relay"
 
 

@@ -1,11 +1,11 @@
-"""The tenants, for the auditor."""
+"""The outbox by time, for the reminder."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
