@@ -35,37 +35,31 @@ class Subject:
         values = ", ".join(f"(wanted.key->>{number})::{type_}" for number, (_, type_) in enumerate(self.key))
         return f"({self._columns}) IN (SELECT {values} FROM json_array_elements(%(keys)s::json) AS wanted (key))"  # noqa: S608
 
-    def after(self, key_length: int) -> str:
-        """The condition that picks the rows behind the parameter `after`, the texts of a key or of its beginning."""
-        return self._compared(">", "after", key_length)
+    def page(self, key_length: int) -> str:
+        """The condition that picks the first `page_rows` rows behind `after`, the texts of a key or its beginning."""
+        # The limit stands where the planner sees it: few rows, so nobody reads a whole table to join them.
+        return f"({self._columns}) IN (SELECT {self._columns} FROM {self._page(key_length)})"  # noqa: S608
 
-    def up_to(self) -> str:
-        """The condition that picks the rows up to the key in the parameter `up_to`, inclusive."""
-        return self._compared("<=", "up_to", len(self.key))
-
-    def last_of_page(self, condition: str) -> str:
-        """The query of the last key, as an array of texts, of the first `page_rows` rows that meet the condition."""
+    def last_of_page(self, key_length: int) -> str:
+        """The query of the page's last key, as an array of texts."""
         texts = ", ".join(f"{name}::text" for name, _ in self.key)
         descending = ", ".join(f"{name} DESC" for name, _ in self.key)
-        return f"""
-            SELECT ARRAY[{texts}]
-            FROM (
-                SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
-            ) AS page
-            ORDER BY {descending} LIMIT 1
-        """  # noqa: S608
+        return f"SELECT ARRAY[{texts}] FROM {self._page(key_length)} ORDER BY {descending} LIMIT 1"  # noqa: S608
+
+    def _page(self, key_length: int) -> str:
+        columns = ", ".join(name for name, _ in self.key[:key_length])
+        values = ", ".join(
+            f"(%(after)s::text[])[{number}]::{type_}"
+            for number, (_, type_) in enumerate(self.key[:key_length], start=1)
+        )
+        condition = f"({columns}) > ({values})" if key_length else "true"
+        return f"""(
+            SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
+        ) AS page"""  # noqa: S608
 
     @property
     def _columns(self) -> str:
         return ", ".join(name for name, _ in self.key)
-
-    def _compared(self, operator: str, parameter: str, length: int) -> str:
-        columns = ", ".join(name for name, _ in self.key[:length])
-        values = ", ".join(
-            f"(%({parameter})s::text[])[{number}]::{type_}"
-            for number, (_, type_) in enumerate(self.key[:length], start=1)
-        )
-        return f"({columns}) {operator} ({values})"
 
 
 _OF_ALL_TENANTS = "tenant_id = ANY (ARRAY(SELECT tenant_id FROM tenants))"
