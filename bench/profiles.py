@@ -40,7 +40,7 @@ class Profile:
 def profile(bench: Bench) -> dict[str, Profile]:
     """Profiles of API and worker while payments go all the way to SETTLED; empty where py-spy may not look."""
     found: dict[str, Profile] = {}
-    with bench.installation.api(bench.cycle) as api, bench.installation.worker(bench.cycle) as worker:
+    with bench.installation.api(bench.cycle) as api, bench.settling_worker(api) as worker:
         recorders: list[threading.Thread] = []
 
         def mark(moment: str) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -113,6 +113,25 @@ class Bench:
         seconds = seconds or self.plan.http_seconds
         return wrk(process.base_url, callers, self.installation.folder, connections=connections, seconds=seconds)
 
+    @contextmanager
+    def settling_worker(self, api: Process, **settings: str) -> Iterator[Process]:
+        """A worker that has settled a payment: it has started, and so has all that it needs."""
+        url, headers = self.authorized_payment(api)
+        with self.installation.worker(self.cycle, **settings) as worker:
+            while httpx.get(url, headers=headers).json()["status"] != "SETTLED":
+                worker.fail_if_ended()
+                time.sleep(0.01)
+            yield worker
+
+    def authorized_payment(self, api: Process) -> tuple[str, dict[str, str]]:
+        """The address of a payment that waits for a worker, and the headers to ask for it."""
+        headers = {**self.cycle.callers[0].headers, "Idempotency-Key": uuid4().hex}
+        body = {"amount": "100.00", "currency": "BRL", "customer_ref": "CUST-001"}
+        created = httpx.post(api.base_url + CREATE_PATH, json=body, headers=headers).raise_for_status()
+        url = f"{api.base_url}{CREATE_PATH}/{created.json()['id']}"
+        httpx.post(f"{url}/confirm", headers=headers).raise_for_status()
+        return url, headers
+
     def record(self, key: str, title: str, unit: str, value: float) -> None:
         self.figures.add(key, title, unit, value)
         self.say(f"  {title}: {value:,.1f} {unit}")
@@ -208,7 +227,7 @@ def lifecycle(bench: Bench) -> None:
                 bench.record(
                     f"lifecycle.limit.{bus}", "limit (a), 64 connections", "payments/s", limit.payments_a_second
                 )
-                with bench.installation.worker(bench.cycle, **settings_of[bus]) as worker:
+                with bench.settling_worker(api, **settings_of[bus]) as worker:
                     meter = Meter(bench.installation, {"api": api, "worker": worker})
                     before: dict[str, float] = {}
                     after: dict[str, float] = {}
@@ -267,7 +286,7 @@ def latency(bench: Bench) -> None:
         for _ in range(plan.rounds):
             paced = asyncio.run(pace(api, bench.edge, rate=most / 2, seconds=plan.paced_seconds))
             _record_percentiles(bench, "latency.half", f"create at {most / 2:,.0f} payments/s", paced.create_ms)
-    with bench.installation.api(bench.cycle) as api, bench.installation.worker(bench.cycle):
+    with bench.installation.api(bench.cycle) as api, bench.settling_worker(api):
         settled = bench.figures.median("lifecycle.settled.rabbitmq") or most / 2
         for _ in range(plan.rounds):
             followed = asyncio.run(follow(api, bench.cycle, rate=settled / 2, seconds=plan.paced_seconds))
@@ -390,12 +409,8 @@ def start(bench: Bench) -> None:
         begin = time.perf_counter()
         with bench.installation.api(bench.cycle) as api:
             bench.record("start.api", "start of the API until it is ready", "s", time.perf_counter() - begin)
-            payment_url, headers = _authorized_payment(bench, api)
             begin = time.perf_counter()
-            with bench.installation.worker(bench.cycle) as worker:
-                while httpx.get(payment_url, headers=headers).json()["status"] != "SETTLED":
-                    worker.fail_if_ended()
-                    time.sleep(0.01)
+            with bench.settling_worker(api) as worker:
                 taken = time.perf_counter() - begin
                 bench.record("start.worker", "start of the worker until it has settled a payment", "s", taken)
                 # What a start leaves behind is done by then.
@@ -404,15 +419,6 @@ def start(bench: Bench) -> None:
                     bench.record(
                         f"memory.{name}.rest", f"memory of the {name} at rest", "MB", resident_megabytes(process)
                     )
-
-
-def _authorized_payment(bench: Bench, api: Process) -> tuple[str, dict[str, str]]:
-    headers = {**bench.cycle.callers[0].headers, "Idempotency-Key": uuid4().hex}
-    body = {"amount": "100.00", "currency": "BRL", "customer_ref": "CUST-001"}
-    created = httpx.post(api.base_url + CREATE_PATH, json=body, headers=headers).raise_for_status()
-    url = f"{api.base_url}{CREATE_PATH}/{created.json()['id']}"
-    httpx.post(f"{url}/confirm", headers=headers).raise_for_status()
-    return url, headers
 
 
 def _record_percentiles(bench: Bench, key: str, title: str, milliseconds: list[float]) -> None:
