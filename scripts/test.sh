@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check and every test, after installing what they need. With arguments: only pytest, which gets them
-# (scripts/test.sh tests/unit -k money).
+# (scripts/test.sh tests/unit -k money), in one process unless they say otherwise (-n 3 --dist loadfile).
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source scripts/servers.sh
@@ -28,5 +28,7 @@ if [[ $# -gt 0 ]]; then
 fi
 status=0
 scripts/lint.sh || status=1
-.venv/bin/python -m pytest || status=1
+# One process more than the two cores of the smallest machine: many tests wait for an outage to pass. Each process has
+# servers of its own, so a test may stop them; a file stays together, because its tests share a database.
+.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder || status=1
 exit "$status"

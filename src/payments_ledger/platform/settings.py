@@ -59,7 +59,9 @@ class Settings(BaseSettings):
     internal_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    verify_seconds: Annotated[float, Field(ge=0)] = 60
     chaos_enabled: bool = False
 
     orders_integration_enabled: bool = False
