@@ -91,7 +91,7 @@ SECTIONS = {
     "Backlog around the window": ("lifecycle.unsettled", "lifecycle.unpublished"),
     "Latency below full load": ("latency.",),
     "Queries against the size of the books": ("books.", "ratio.books"),
-    "Start and memory": ("start.", "memory."),
+    "Start, memory, audit": ("start.", "memory.", "verify"),
 }
 
 INTRODUCTION = f"""\

@@ -426,6 +426,17 @@ def start(bench: Bench) -> None:
                     )
 
 
+def verify(bench: Bench) -> None:
+    """`payments-ledger verify` over what was settled before: figures of books that do not balance are worth nothing."""
+    with bench.cycle.superuser() as conn:
+        [payments] = conn.execute("SELECT count(*) FROM payment_intents").fetchone() or [0]
+    begin = time.perf_counter()
+    found = bench.installation.run_command("verify", bench.cycle)
+    bench.record("verify", f"payments-ledger verify over {payments:,} payments", "s", time.perf_counter() - begin)
+    if found.returncode:
+        raise RuntimeError(f"payments-ledger verify: {found.stdout}{found.stderr}")
+
+
 def _record_percentiles(bench: Bench, key: str, title: str, milliseconds: list[float]) -> None:
     for percent in (50, 99):
         bench.record(f"{key}.p{percent}", f"{title}, p{percent}", "ms", percentile(milliseconds, percent))
@@ -450,6 +461,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "security": security,
     "lifecycle": lifecycle,
     "latency": latency,
+    "verify": verify,
 }
 
 
