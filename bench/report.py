@@ -81,6 +81,7 @@ SECTIONS = {
         "http.replay",
         "ratio.http",
         "ratio.hot",
+        "ratio.replay",
     ),
     "Latency of a request at full load": ("http.p50", "http.p90", "http.p99"),
     "Two API processes": ("processes.", "ratio.processes"),

@@ -151,7 +151,7 @@ def http(bench: Bench) -> None:
         meter = Meter(bench.installation, {"api": api})
         for _ in range(plan.http_rounds):
             for connections in plan.connections:
-                name = f"{connections} connections" if connections > 1 else "1 connection"
+                name = _counted(connections)
                 limit = bench.pay(reference, connections)
                 bench.record(
                     f"http.limit.{connections}",
@@ -437,6 +437,10 @@ def verify(bench: Bench) -> None:
         raise RuntimeError(f"payments-ledger verify: {found.stdout}{found.stderr}")
 
 
+def _counted(connections: int) -> str:
+    return f"{connections} connections" if connections > 1 else "1 connection"
+
+
 def _record_percentiles(bench: Bench, key: str, title: str, milliseconds: list[float]) -> None:
     for percent in (50, 99):
         bench.record(f"{key}.p{percent}", f"{title}, p{percent}", "ms", percentile(milliseconds, percent))
@@ -488,7 +492,7 @@ def _add_ratios(figures: Figures, plan: Plan) -> None:
     for connections in plan.connections:
         figures.add_ratio(
             f"ratio.http.{connections}",
-            f"create and confirm against limit (a), {connections} connections",
+            f"create and confirm against limit (a), {_counted(connections)}",
             f"http.engine.{connections}",
             f"http.limit.{connections}",
         )
