@@ -1,5 +1,7 @@
 """The servers as fixtures: one of each for the whole session, and none for a session that asks for none."""
 
+import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,13 @@ import pytest
 
 from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+
+# Every random choice of the fault tests begins with it, in each process of a run.
+os.environ.setdefault("FAULTS_SEED", str(random.randrange(2**32)))
+
+
+def pytest_report_header() -> str:
+    return f"FAULTS_SEED={os.environ['FAULTS_SEED']}"
 
 
 # Whole files go to the next free process (scripts/test.sh), so the longest begin first. Measured with --durations.

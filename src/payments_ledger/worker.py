@@ -21,6 +21,7 @@ from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
 from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.outbox.relay import Relay
+from payments_ledger.outbox.reminder import Reminder
 from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.platform import health, metrics
@@ -109,6 +110,7 @@ class Worker:
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+        self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
         self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
@@ -127,6 +129,7 @@ class Worker:
                 for consumer in self._consumers:
                     tasks.create_task(consumer.run())
                 tasks.create_task(self._relay.run())
+                tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
