@@ -1,6 +1,5 @@
 """The scenarios: what is measured, in which order, and how often. Rounds alternate, so that noise hits all alike."""
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
+import uvloop
 from rich.console import Console
 
 from bench import big_books, limits
@@ -19,7 +19,7 @@ from bench.figures import Figures, percentile
 from bench.lifecycle import follow, pace, sustain
 from bench.load import CREATE_PATH, WrkResult, wrk
 from bench.machine import Meter, resident_megabytes
-from bench.servers import SECRET, Books, Installation, Process
+from bench.servers import SECRET, START_SECONDS_MAX, Books, Installation, Process
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.settings import MEMORY_URL
 
@@ -122,9 +122,12 @@ class Bench:
     def settling_worker(self, api: Process, **settings: str) -> Iterator[Process]:
         """A worker that has settled a payment: it has started, and so has all that it needs."""
         url, headers = self.authorized_payment(api)
+        deadline = time.perf_counter() + START_SECONDS_MAX
         with self.installation.worker(self.cycle, **settings) as worker:
             while httpx.get(url, headers=headers).json()["status"] != "SETTLED":
                 worker.fail_if_ended()
+                if time.perf_counter() > deadline:
+                    raise RuntimeError(f"the worker settles nothing:\n{worker.log.read_text()[-4000:]}")
                 time.sleep(0.01)
             yield worker
 
@@ -240,7 +243,7 @@ def lifecycle(bench: Bench) -> None:
                     def mark(moment: str) -> None:
                         (before if moment == "begin" else after).update(meter.seconds())  # noqa: B023
 
-                    result = asyncio.run(
+                    result = uvloop.run(
                         sustain(
                             api,
                             bench.cycle,
@@ -289,16 +292,16 @@ def latency(bench: Bench) -> None:
     with bench.installation.api(bench.edge) as api:
         most = bench.figures.median(f"http.engine.{CONNECTIONS}") or bench.pay(api, CONNECTIONS).payments_a_second
         for _ in range(plan.rounds):
-            paced = asyncio.run(pace(api, bench.edge, rate=most / 2, seconds=plan.paced_seconds))
+            paced = uvloop.run(pace(api, bench.edge, rate=most / 2, seconds=plan.paced_seconds))
             _record_percentiles(bench, "latency.half", f"create at {most / 2:,.0f} payments/s", paced.create_ms)
     with bench.installation.api(bench.cycle) as api, bench.settling_worker(api):
         settled = bench.figures.median("lifecycle.settled.rabbitmq") or most / 2
         for _ in range(plan.rounds):
-            followed = asyncio.run(follow(api, bench.cycle, rate=settled / 2, seconds=plan.paced_seconds))
+            followed = uvloop.run(follow(api, bench.cycle, rate=settled / 2, seconds=plan.paced_seconds))
             name = f"create at {settled / 2:,.0f} payments/s with everything settled"
             _record_percentiles(bench, "latency.half_settled", name, followed.client.create_ms)
         for _ in range(plan.rounds):
-            followed = asyncio.run(follow(api, bench.cycle, rate=FOLLOWED_RATE, seconds=plan.followed_seconds))
+            followed = uvloop.run(follow(api, bench.cycle, rate=FOLLOWED_RATE, seconds=plan.followed_seconds))
             name = f"at {FOLLOWED_RATE} payments/s"
             _record_percentiles(bench, "latency.settled", f"confirm to SETTLED {name}", followed.to_settled_ms)
             _record_percentiles(
