@@ -17,7 +17,7 @@ from rich.console import Console
 from bench import big_books, limits
 from bench.figures import Figures, percentile
 from bench.lifecycle import follow, pace, sustain
-from bench.load import CREATE_PATH, WrkResult, wrk
+from bench.load import CREATE_PATH, LoadFailed, WrkResult, wrk
 from bench.machine import Meter, resident_megabytes
 from bench.servers import SECRET, START_SECONDS_MAX, Books, Installation, Process
 from payments_ledger.platform.cursors import CursorSigner
@@ -97,6 +97,7 @@ class Bench:
         self.plan = plan
         self.figures = figures
         self.console = console
+        self.succeeded = True
 
     @cached_property
     def edge(self) -> Books:
@@ -107,6 +108,12 @@ class Bench:
     def cycle(self) -> Books:
         """For payments that are settled."""
         return Books(self.installation.postgres, "bench_cycle")
+
+    def fail(self, what: str, error: Exception) -> None:
+        """The report says what could not be measured, and the run does not count as a success."""
+        self.succeeded = False
+        self.figures.absent[what] = f"failed: {type(error).__name__}: {error}"
+        self.say(f"  {what} {self.figures.absent[what]}")
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
@@ -155,16 +162,21 @@ def http(bench: Bench) -> None:
         for _ in range(plan.http_rounds):
             for connections in plan.connections:
                 name = _counted(connections)
-                limit = bench.pay(reference, connections)
+                used: dict[str, float] = {}
+                try:
+                    limit = bench.pay(reference, connections)
+                    with meter.measure(used):
+                        result = bench.pay(api, connections)
+                except LoadFailed as error:
+                    # Too much for it; what it does under less load is worth knowing all the same.
+                    bench.fail(f"create and confirm, {name}", error)
+                    continue
                 bench.record(
                     f"http.limit.{connections}",
                     f"limit (a), create and confirm without I/O, {name}",
                     "payments/s",
                     limit.payments_a_second,
                 )
-                used: dict[str, float] = {}
-                with meter.measure(used):
-                    result = bench.pay(api, connections)
                 bench.record(
                     f"http.engine.{connections}", f"create and confirm, {name}", "payments/s", result.payments_a_second
                 )
@@ -196,9 +208,9 @@ def _replay(bench: Bench, api: Process) -> None:
         nonce=nonce,
     )
     bench.record("http.replay", "replays of one idempotency key", "requests/s", result.requests_a_second)
-    # A payment is two requests.
-    limit = bench.figures.by_key[f"http.limit.{CONNECTIONS}"].values[-1] * 2
-    bench.figures.add("http.limit_requests", "limit (a), requests", "requests/s", limit)
+    if limit := bench.figures.by_key.get(f"http.limit.{CONNECTIONS}"):
+        # A payment is two requests.
+        bench.figures.add("http.limit_requests", "limit (a), requests", "requests/s", limit.values[-1] * 2)
 
 
 def database(bench: Bench) -> None:
@@ -472,9 +484,8 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
-def run(bench: Bench, names: Iterable[str]) -> bool:
-    """Runs the scenarios named, in the order above; whether all could be measured. What failed is in figures.absent."""
-    succeeded = True
+def run(bench: Bench, names: Iterable[str]) -> None:
+    """Runs the scenarios named, in the order above. One that fails leaves the others their time."""
     for name, scenario in SCENARIOS.items():
         if name in names:
             begin = time.perf_counter()
@@ -482,13 +493,9 @@ def run(bench: Bench, names: Iterable[str]) -> bool:
             try:
                 scenario(bench)
             except Exception as error:
-                # The others are worth their time all the same.
-                succeeded = False
-                bench.figures.absent[name] = f"failed: {type(error).__name__}: {error}"
-                bench.say(f"  {bench.figures.absent[name]}")
+                bench.fail(name, error)
             bench.say(f"  ({time.perf_counter() - begin:.0f} s)")
     _add_ratios(bench.figures, bench.plan)
-    return succeeded
 
 
 def _add_ratios(figures: Figures, plan: Plan) -> None:
