@@ -23,6 +23,7 @@ from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
+from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
@@ -135,4 +136,6 @@ def create_app_from_environment() -> FastAPI:
     settings = Settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
-    return create_app(settings)
+    app = create_app(settings)
+    collect_seldom()
+    return app
