@@ -5,7 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # The servers of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
-servers=(redis-server rabbitmq-server)
+servers=(redis-server rabbitmq-server prometheus)
 
 # Where tests/services.py looks, too: Debian leaves /usr/sbin out of most users' PATH.
 missing_servers() {
