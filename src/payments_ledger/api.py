@@ -20,7 +20,7 @@ from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import chaos_of
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.platform import health, metrics
+from payments_ledger.platform import failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
@@ -127,4 +127,5 @@ def create_app_from_environment() -> FastAPI:
     """What a server's worker process calls."""
     settings = Settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     return create_app(settings)
