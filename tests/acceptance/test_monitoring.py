@@ -1,16 +1,29 @@
 """What an operator sees: the metrics of API and worker as they run, and what Prometheus makes of them."""
 
+import asyncio
+import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import aio_pika
 import httpx
+import psycopg
+import pytest
+import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.acceptance.conftest import Engine, eventually
+from payments_ledger.platform.postgres import driver_url
+from payments_ledger.platform.rabbitmq import connected
+from tests.acceptance.conftest import Engine, eventually, free_port
+from tests.services import PrometheusServer, RabbitmqServer, program
 
 TENANT = "tenant_demo"
 # Two processes and the one that keeps them, on a machine that may have one core for all.
@@ -161,3 +174,215 @@ def test_labels_have_values_from_bounded_sets_whatever_is_asked(engine: Engine) 
         [conflict] = samples(engine.base_url, "ledger_idempotency_total", outcome="conflict")
         assert (replayed, conflict) == (1, 1)
         assert samples(engine.base_url, "ledger_rate_limits_total", limit="write", outcome="admitted")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Prometheus, as deploy/ configures it, on the live engine. Its rules are those of deploy/, in a hurry.
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = ROOT / "deploy/prometheus/prometheus.yaml"
+RULES = ROOT / "deploy/prometheus/rules.yaml"
+DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+ALERTS = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(RULES.read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+}
+# Minutes become seconds. The bounds that are passed by waiting shrink with them.
+IN_A_HURRY = (
+    (r"\[5m\]", "[10s]"),
+    (r"\[(15m|30m|1h)\]", "[15s]"),
+    (r"\[6h\]", "[20s]"),
+    (r"for: \d+m", "for: 1s"),
+    (r"> (60|120)$", "> 4"),
+)
+METRIC = re.compile(r"\b(ledger[_:][a-z0-9_:]+|process_[a-z_]+|python_[a-z_]+|up)\b")
+
+
+@dataclass
+class Monitored:
+    """The engine as it runs, who asks it, and the Prometheus that looks at it."""
+
+    engine: Engine
+    client: httpx.Client
+    admin: httpx.Client
+    prometheus: str
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series of an instant query, without those whose value is not a number; fails if it cannot be read."""
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=10)
+        assert answer.is_success, f"{expression}: {answer.text}"
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return [series for series in found if series["value"][1] != "NaN"]
+
+    def firing(self) -> set[str]:
+        return {series["metric"]["alertname"] for series in self.query('ALERTS{alertstate="firing"}')}
+
+    def pay(self) -> None:
+        """Some of everything that leaves its mark in the metrics."""
+        settle(self.engine, self.client)
+        create(self.client, key="monitored")
+        create(self.client, key="monitored")
+        self.client.get("/v1/ledger/balances")
+        self.client.get("/v1/ledger/entries", headers={"X-Tenant-Id": "another"})
+        self.client.get("/nowhere")
+
+
+def in_a_hurry(rules: str) -> str:
+    for written, hurried in IN_A_HURRY:
+        rules = re.sub(written, hurried, rules, flags=re.MULTILINE)
+    return rules
+
+
+@pytest.fixture(scope="module")
+def monitored(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    variables = {"CHAOS_ENABLED": "true", "VERIFY_SECONDS": "1", "WORKER_PORT": str(free_port())}
+    watched_engine = Engine(engine.environment | variables, free_port())
+    configuration = yaml.safe_load(CONFIGURATION.read_text())
+    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    here = {"api:8000": watched_engine.base_url, "worker:9001": watched_engine.worker_url}
+    for job in configuration["scrape_configs"]:
+        for targets in job["static_configs"]:
+            targets["targets"] = [here[target].removeprefix("http://") for target in targets["targets"]]
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
+    (folder / "rules.yaml").write_text(in_a_hurry(RULES.read_text()))
+    server = PrometheusServer(folder)
+    with watched_engine.api(), watched_engine.worker(), client_of(watched_engine) as client:
+        with client_of(watched_engine, "admin@local", "admin123") as admin:
+            server.start()
+            try:
+                yield Monitored(watched_engine, client, admin, server.url)
+            finally:
+                server.remove()
+
+
+def expressions_of_dashboards() -> dict[str, str]:
+    """Each expression of each panel and annotation, and where it stands."""
+    found = {}
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                found[target["expr"]] = f"{dashboard['title']}: {panel['title']}"
+    return found
+
+
+def test_promtool_accepts_the_configuration_and_each_alert_fires_for_its_cause_alone() -> None:
+    promtool = program("promtool")
+    for arguments in (("check", "config", CONFIGURATION), ("test", "rules", ROOT / "tests/acceptance/alerts.yaml")):
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_a_severity_a_summary_a_runbook_and_a_test() -> None:
+    tested = set(re.findall(r'alertname="(\w+)"', (ROOT / "tests/acceptance/alerts.yaml").read_text()))
+    assert tested == ALERTS.keys()
+    for name, rule in ALERTS.items():
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+        assert (ROOT / rule["annotations"]["runbook"]).read_text().startswith(f"# {name}\n")
+    assert {file.stem for file in (ROOT / "docs/runbooks").glob("*.md")} == ALERTS.keys()
+
+
+def test_the_dashboards_are_found_and_use_the_data_source_that_is_provisioned() -> None:
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    [source] = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    [provider] = yaml.safe_load((provisioning / "dashboards/dashboards.yaml").read_text())["providers"]
+    grafana = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
+    assert len({json.loads(file.read_text())["uid"] for file in DASHBOARDS}) == len(DASHBOARDS) == 5
+    for file in DASHBOARDS:
+        for panel in json.loads(file.read_text())["panels"]:
+            assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
+
+
+def test_each_expression_of_the_dashboards_returns_data_on_the_live_engine(monitored: Monitored) -> None:
+    missing = expressions_of_dashboards()
+    assert len(missing) > 60
+
+    def all_found() -> bool:
+        monitored.pay()
+        for expression in list(missing):
+            if monitored.query(expression.replace("$__rate_interval", "1m")):
+                del missing[expression]
+        return not missing
+
+    with suppress(AssertionError):
+        eventually(all_found, seconds=60)
+    assert missing == {}
+
+
+def test_the_metrics_of_each_alert_are_there_and_none_fires_while_all_is_well(monitored: Monitored) -> None:
+    metrics = {metric for rule in ALERTS.values() for metric in METRIC.findall(rule["expr"])}
+    assert len(metrics) > 10
+    eventually(lambda: all(monitored.query(f"count({metric})") for metric in metrics))
+    for rule in ALERTS.values():
+        monitored.query(rule["expr"])
+    eventually(lambda: not monitored.firing())
+
+
+def test_alerts_fire_when_their_cause_is_injected_and_end_with_it(
+    monitored: Monitored, rabbitmq_server: RabbitmqServer
+) -> None:
+    engine, client = monitored.engine, monitored.client
+    eventually(lambda: not monitored.firing())
+
+    # Answers fail.
+    set_faults(monitored, {"enabled": True, "fail_percent": 100, "latency_ms": 0})
+    eventually(lambda: [create(client) for _ in range(5)] and "ErrorBudgetBurn" in monitored.firing())
+    set_faults(monitored, {"enabled": False, "fail_percent": 0, "latency_ms": 0})
+
+    # A total is changed by hand.
+    with changed_total(engine):
+        eventually(lambda: "InvariantBroken" in monitored.firing())
+
+    # The broker hangs: an event stays in the outbox, and its payment AUTHORIZED.
+    rabbitmq_server.pause()
+    try:
+        payment_id = create(client).raise_for_status().json()["id"]
+        path = f"/v1/payment-intents/{payment_id}"
+        client.post(f"{path}/confirm", headers={"Idempotency-Key": payment_id}).raise_for_status()
+        eventually(lambda: monitored.firing() >= {"OutboxStuck", "SettleLag", "GaugesStale"}, seconds=60)
+    finally:
+        rabbitmq_server.resume()
+    eventually(lambda: client.get(path).json()["status"] == "SETTLED")
+
+    # A message comes that nobody can read.
+    asyncio.run(send_nonsense(rabbitmq_server.url))
+    eventually(lambda: "DeadLettersGrowing" in monitored.firing())
+    eventually(lambda: not monitored.firing(), seconds=60)
+
+
+def set_faults(monitored: Monitored, faults: dict[str, Any]) -> None:
+    monitored.admin.put("/v1/admin/chaos", json=faults).raise_for_status()
+
+
+@contextmanager
+def changed_total(engine: Engine) -> Iterator[None]:
+    def change(by: int) -> None:
+        with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
+            conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [TENANT])
+            changed = conn.execute(
+                """
+                UPDATE account_totals SET debits = debits + %s
+                WHERE (account, currency, day) = (
+                    SELECT account, currency, max(day) FROM account_totals WHERE account = 'CASH' GROUP BY account, currency)
+                """,
+                [by],
+            )
+            assert changed.rowcount == 1
+
+    change(by=1)
+    try:
+        yield
+    finally:
+        change(by=-1)
+
+
+async def send_nonsense(url: str) -> None:
+    async with connected(url) as connection:
+        exchange = await (await connection.channel()).get_exchange("payments.x")
+        await exchange.publish(aio_pika.Message(b"nonsense"), "payment.authorized")
