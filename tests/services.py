@@ -374,7 +374,7 @@ class PrometheusServer(_Server):
     start_seconds_max = 60
 
     def __init__(self, folder: Path) -> None:
-        port = _free_port()
+        port = free_port()
         command = [
             program("prometheus"),
             f"--config.file={folder / 'prometheus.yaml'}",

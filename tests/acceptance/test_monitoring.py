@@ -249,13 +249,17 @@ def monitored(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
     (folder / "rules.yaml").write_text(in_a_hurry(RULES.read_text()))
     server = PrometheusServer(folder)
-    with watched_engine.api(), watched_engine.worker(), client_of(watched_engine) as client:
-        with client_of(watched_engine, "admin@local", "admin123") as admin:
-            server.start()
-            try:
-                yield Monitored(watched_engine, client, admin, server.url)
-            finally:
-                server.remove()
+    with (
+        watched_engine.api(),
+        watched_engine.worker(),
+        client_of(watched_engine) as client,
+        client_of(watched_engine, "admin@local", "admin123") as admin,
+    ):
+        server.start()
+        try:
+            yield Monitored(watched_engine, client, admin, server.url)
+        finally:
+            server.remove()
 
 
 def expressions_of_dashboards() -> dict[str, str]:
@@ -368,8 +372,7 @@ def changed_total(engine: Engine) -> Iterator[None]:
             changed = conn.execute(
                 """
                 UPDATE account_totals SET debits = debits + %s
-                WHERE (account, currency, day) = (
-                    SELECT account, currency, max(day) FROM account_totals WHERE account = 'CASH' GROUP BY account, currency)
+                WHERE account = 'CASH' AND currency = 'BRL' AND day = (SELECT max(day) FROM account_totals)
                 """,
                 [by],
             )
