@@ -189,6 +189,7 @@ ALERTS = {
     for rule in group["rules"]
     if "alert" in rule
 }
+RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 # Minutes become seconds. The bounds that are passed by waiting shrink with them.
 IN_A_HURRY = (
     (r"\[5m\]", "[10s]"),
@@ -288,7 +289,7 @@ def test_each_alert_has_a_severity_a_summary_a_runbook_and_a_test() -> None:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
         assert (ROOT / rule["annotations"]["runbook"]).read_text().startswith(f"# {name}\n")
-    assert {file.stem for file in (ROOT / "docs/runbooks").glob("*.md")} == ALERTS.keys()
+    assert {runbook.stem for runbook in RUNBOOKS} == ALERTS.keys()
 
 
 def test_the_dashboards_are_found_and_use_the_data_source_that_is_provisioned() -> None:
@@ -319,8 +320,18 @@ def test_each_expression_of_the_dashboards_returns_data_on_the_live_engine(monit
     assert missing == {}
 
 
+@pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda runbook: runbook.stem)
+def test_the_sql_of_a_runbook_can_be_run(engine: Engine, runbook: Path) -> None:
+    text = runbook.read_text()
+    for statements in re.findall(r"```sql\n(.*?)```", text, re.DOTALL) + re.findall(r"`(SELECT [^`]*;)`", text):
+        with psycopg.connect(driver_url(engine.environment["DATABASE_URL"]), autocommit=True) as conn:
+            # One session of its own is what an operator could end.
+            conn.execute(re.sub(r"\bpg_terminate_backend\(pid\)", "pg_backend_pid()", statements))
+
+
 def test_the_metrics_of_each_alert_are_there_and_none_fires_while_all_is_well(monitored: Monitored) -> None:
-    metrics = {metric for rule in ALERTS.values() for metric in METRIC.findall(rule["expr"])}
+    texts = [rule["expr"] for rule in ALERTS.values()] + [runbook.read_text() for runbook in RUNBOOKS]
+    metrics = {metric for text in texts for metric in METRIC.findall(text)}
     assert len(metrics) > 10
     eventually(lambda: all(monitored.query(f"count({metric})") for metric in metrics))
     for rule in ALERTS.values():
