@@ -160,7 +160,7 @@ async def test_payments_of_before_are_counted_when_counting_begins(
     url = postgres.create_database("counted_late")
     upgrade = command.upgrade
     with monkeypatch.context() as at_first:
-        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0006"))
+        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0004"))
         await asyncio.to_thread(migrate, url)
     await add_tenants(url)
     async with opened(Database(url, role=runtime_role(url), pool_size_max=4)) as books:
