@@ -46,7 +46,7 @@ def labels_of(url: str, name: str) -> list[dict[str, str]]:
 
 @contextmanager
 def client_of(engine: Engine, email: str = "ops@demo", password: str = "ops123") -> Iterator[httpx.Client]:
-    engine.wait_until_ready()
+    eventually(lambda: httpx.get(f"{engine.base_url}/readyz").is_success, seconds=START_TWO_SECONDS_MAX)
     with httpx.Client(base_url=engine.base_url, timeout=10) as client:
         token = client.post("/v1/auth/token", json={"email": email, "password": password}).raise_for_status().json()
         client.headers.update({"Authorization": f"Bearer {token['access_token']}", "X-Tenant-Id": TENANT})
