@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source scripts/servers.sh
 
 # The servers of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
-servers=(redis-server rabbitmq-server)
+servers=(redis-server rabbitmq-server prometheus)
 
 ensure_servers() {
     if try_to_install "${servers[@]}"; then return; fi

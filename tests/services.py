@@ -368,6 +368,37 @@ class RabbitmqServer(_Server):
         return self._answer_to(b"AMQP\x00\x00\x09\x01").startswith(b"\x01")
 
 
+class PrometheusServer(_Server):
+    """A Prometheus with the configuration of the folder's prometheus.yaml, and its data beside it."""
+
+    start_seconds_max = 60
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        command = [
+            program("prometheus"),
+            f"--config.file={folder / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        super().__init__(_Process(command, folder), port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _answers(self) -> bool:
+        return b" 200 " in self._answer_to(b"GET /-/ready HTTP/1.0\r\n\r\n")
+
+
+def program(name: str) -> str:
+    """The path of a program for which no container stands in."""
+    found = _find_program(name)
+    if found is None:
+        raise ServiceFailed(f"{name} is not installed (apt-get install prometheus, brew install prometheus).")
+    return found
+
+
 def _rabbitmq_environment(program: Path, folder: Path, port: int) -> dict[str, str]:
     """A node that shares nothing with another one on this machine: neither files nor ports nor the Erlang cookie."""
     files = {name: folder / name for name in ("environment", "rabbitmq.conf", "enabled_plugins")}
