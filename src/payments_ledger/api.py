@@ -29,6 +29,7 @@ from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
 
 # What a browser's script of another origin may send and read, besides what it always may.
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Tenant-Id", "X-Correlation-Id")
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         await access.drain()
         await refusals.drain()
         await database.close()
+        stop_exporting_spans()
 
     app = FastAPI(
         title="Payments Ledger",
@@ -124,6 +126,7 @@ def create_app_from_environment() -> FastAPI:
     """What a server's worker process calls."""
     settings = Settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
+    export_spans("payments-ledger-api")
     return create_app(settings)
 
 

@@ -22,7 +22,7 @@ from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, M
 from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.platform.settings import MEMORY_URL, Settings
-from payments_ledger.platform.tracing import current_trace
+from payments_ledger.platform.tracing import current_trace, traced
 from payments_ledger.tenant_sync import TenantMessages
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class Worker:
         self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, self._subscriptions(), self._chaos)
-        self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+        self._relay = Relay(self._outbox, traced(self._publisher), is_needed=self._is_needed)
 
     async def run(self) -> None:
         """Works until cancelled, then finishes what is in hand."""
@@ -137,6 +137,8 @@ class Worker:
             if not isinstance(outcome.error, IllegalMove):
                 raise DeadLetter(outcome.error.detail)
             log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
+        else:
+            log.info("payment settled", payment_intent_id=str(command.payment_id), tenant_id=command.tenant_id)
 
     def _is_needed(self, event: DueEvent) -> bool:
         """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""

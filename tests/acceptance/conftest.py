@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Engine:
 
     environment: dict[str, str]
     port: int
+    # Where the processes' standard output goes, each into a file <command>.log; None leaves it to pytest.
+    logs: Path | None = None
 
     @property
     def base_url(self) -> str:
@@ -59,7 +61,9 @@ class Engine:
     @contextmanager
     def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A process that lives as long as the block and then ends by SIGTERM, cleanly."""
-        process = subprocess.Popen([PROGRAM, *arguments], env=self.environment)
+        with ExitStack() as files:
+            log = files.enter_context((self.logs / f"{arguments[0]}.log").open("ab")) if self.logs else None
+            process = subprocess.Popen([PROGRAM, *arguments], env=self.environment, stdout=log)
         try:
             yield process
             if process.poll() is None:

@@ -53,9 +53,13 @@ def worker() -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
     import uvloop
 
+    from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
-    uvloop.run(until_signalled(Worker(read_settings(logs=True)).run()))
+    settings = read_settings(logs=True)
+    export_spans("payments-ledger-worker")
+    uvloop.run(until_signalled(Worker(settings).run()))
+    stop_exporting_spans()
 
 
 def dev(

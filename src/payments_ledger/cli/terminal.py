@@ -49,8 +49,9 @@ def read_settings(*, logs: bool = False) -> "Settings":
     except ValidationError as error:
         faults = "\n".join(map(_fault, error.errors()))
         fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    configure_logging(level=settings.log_level if logs else "CRITICAL", log_format=settings.log_format)
     if not logs:
+        # Some libraries' loggers have levels of their own.
         logging.disable()
     return settings
 
