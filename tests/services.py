@@ -8,8 +8,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
@@ -25,6 +27,8 @@ PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/op
 # Below the ports that Linux and macOS hand out by themselves. A client that knocks at a stopped server's port could
 # otherwise be given that very port as its own, connect to itself, and keep the server from coming back.
 PORTS = range(15_000, 32_000)
+# pytest-xdist runs the tests in several processes, which share the ports out among them.
+PROCESSES_MAX = 16
 STOP_SECONDS_MAX = 30
 
 
@@ -54,6 +58,38 @@ class PostgresServer:
     def stop(self) -> None:
         self._server.stop()
 
+    def kill(self) -> None:
+        """Ends every process of the server at once, as a crash would."""
+        processes = self._processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=STOP_SECONDS_MAX)
+
+    def limit_file_size(self, number_of_bytes: int | None) -> None:
+        """No process of the server can make a file longer than this: to it the disk is full. None: as before."""
+        limit = "unlimited" if number_of_bytes is None else str(number_of_bytes)
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                # As the server's user: where root lacks CAP_SYS_RESOURCE it may not, but that user may.
+                user = process.uids().real if os.geteuid() == 0 else None
+                # A process may end at any time, so this may fail.
+                subprocess.run(
+                    ["prlimit", "--pid", str(process.pid), f"--fsize={limit}:"],
+                    check=False,
+                    user=user,
+                    cwd="/",
+                    stderr=subprocess.DEVNULL,
+                )
+
+    def terminate_sessions(self) -> int:
+        """Ends the sessions of all clients; returns how many there were."""
+        with self._server.connect_as_superuser() as conn:
+            return conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).rowcount
+
     def pause(self) -> None:
         """Stops every process of the server where it is: it neither answers nor refuses."""
         for process in self._processes():
@@ -67,6 +103,12 @@ class PostgresServer:
         with (self._folder / "data" / "postmaster.pid").open() as file:
             postmaster = psutil.Process(int(file.readline()))
         return [postmaster, *postmaster.children(recursive=True)]
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        query = parse_qs(urlsplit(self.url).query)
+        return Path(query["host"][0]) / f".s.PGSQL.{query['port'][0]}"
 
     def create_database(self, name: str, *, owner: str = "app") -> str:
         """Makes an empty database and returns its DATABASE_URL; an owner other than `app` is made, without powers."""
@@ -252,7 +294,7 @@ class RedisServer(_Server):
     start_seconds_max = 30
 
     def __init__(self, folder: Path) -> None:
-        port = _free_port()
+        port = free_port()
         program = _find_program("redis-server")
         if program is None:
             super().__init__(_Container("redis:7", port=port, inner_port=6379), port)
@@ -265,6 +307,10 @@ class RedisServer(_Server):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def flush(self) -> None:
+        """Empties it."""
+        assert self._answer_to(b"FLUSHALL\r\n").startswith(b"+OK")
+
     def _answers(self) -> bool:
         return self._answer_to(b"PING\r\n").startswith(b"+PONG")
 
@@ -276,12 +322,13 @@ class RabbitmqServer(_Server):
 
     def __init__(self, folder: Path) -> None:
         self._epmd: _Process | None = None
-        port = _free_port()
+        self._environment: dict[str, str] | None = None
+        port = free_port()
         program = _find_program("rabbitmq-server")
         if program is None:
             super().__init__(_Container("rabbitmq:3-management", port=port, inner_port=5672), port)
         else:
-            environment = _rabbitmq_environment(Path(program), folder, port)
+            environment = self._environment = _rabbitmq_environment(Path(program), folder, port)
             # Erlang's port mapper would outlive the broker if the broker started it.
             epmd = _find_program("epmd")
             if epmd is None:
@@ -292,6 +339,19 @@ class RabbitmqServer(_Server):
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def control(self, *arguments: str) -> str:
+        """Runs rabbitmqctl and returns what it printed."""
+        if self._environment is None:
+            raise ServiceFailed("rabbitmqctl needs a RabbitMQ outside of Docker.")
+        program = _find_program("rabbitmqctl")
+        assert program is not None
+        done = subprocess.run(
+            [program, "--quiet", *arguments], env=self._environment, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise ServiceFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def start(self) -> None:
         if self._epmd is not None:
@@ -321,11 +381,11 @@ def _rabbitmq_environment(program: Path, folder: Path, port: int) -> dict[str, s
         | {
             "HOME": str(folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
             "RABBITMQ_NODENAME": "payments-ledger-test@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(port),
-            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(folder / "logs"),
@@ -369,8 +429,9 @@ def _find_program(name: str) -> str | None:
     return program
 
 
-def _free_port() -> int:
-    for port in random.sample(PORTS, 100):
+def free_port() -> int:
+    """A port that nobody listens at, and that no other process of these tests is given."""
+    for port in random.sample(PORTS[_place_among_processes() :: PROCESSES_MAX], 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -379,3 +440,7 @@ def _free_port() -> int:
                 continue
             return port
     raise ServiceFailed("No free port on loopback.")
+
+
+def _place_among_processes() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES_MAX

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typer.testing import CliRunner, Result
 from payments_ledger.cli import app
 from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
@@ -51,6 +51,10 @@ class Engine:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def worker_url(self) -> str:
+        return f"http://127.0.0.1:{self.environment['WORKER_PORT']}"
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -101,13 +105,6 @@ def command(engine: Engine, *arguments: str, typed: str = "", **variables: str) 
     return done
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server: RabbitmqServer) -> Engine:
     """Migrated and seeded by the command line; nothing runs yet."""
@@ -116,6 +113,7 @@ def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server:
         "REDIS_URL": redis_server.url,
         "RABBITMQ_URL": rabbitmq_server.url,
         "JWT_SECRET": SECRET,
+        "WORKER_PORT": str(free_port()),
         "RATE_LIMIT_WRITE_PER_MIN": "1000000",
         "RATE_LIMIT_READ_PER_MIN": "1000000",
         "LOGIN_RATE_LIMIT_PER_MIN": "1000000",

@@ -22,6 +22,7 @@ def api(
     from uvicorn.supervisors import Multiprocess
 
     from payments_ledger.platform.http_server import BoundedHttp
+    from payments_ledger.platform.metrics import shared_by_processes
 
     settings = read_settings(logs=True)
     config = uvicorn.Config(
@@ -37,6 +38,8 @@ def api(
         # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=15,
+        # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
+        timeout_worker_healthcheck=60,
     )
     sockets = [config.bind_socket()]
     if settings.internal_port:
@@ -46,19 +49,24 @@ def api(
         if workers == 1:
             server.run(sockets=sockets)
         else:
-            Multiprocess(config, sockets=sockets).run()
+            with shared_by_processes():
+                Multiprocess(config, sockets=sockets).run()
 
 
-def worker() -> None:
+def worker(
+    host: Annotated[str, typer.Option(help="Address for health and metrics; their port is WORKER_PORT.")] = "127.0.0.1",
+) -> None:
     """Publish the outbox, settle what was authorized, clear what ran out."""
     import uvloop
 
+    from payments_ledger.platform import failpoints
     from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
     settings = read_settings(logs=True)
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     export_spans("payments-ledger-worker")
-    uvloop.run(until_signalled(Worker(settings).run()))
+    uvloop.run(until_signalled(Worker(settings).serve(host)))
     stop_exporting_spans()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import cache
 
 import psycopg
 import structlog
@@ -11,6 +12,7 @@ from prometheus_client import Counter
 from payments_ledger.errors import Unavailable
 from payments_ledger.outbox import queries
 from payments_ledger.outbox.queries import DueEvent
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import BrokerAway, Fate, Message, Publisher
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.tracing import trace_id_of, usable_traceparent
@@ -48,6 +50,12 @@ class Relay:
                 await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
                 failures += 1
                 continue
+            except Exception:
+                # Settling goes on meanwhile, which it would not if this ended the worker.
+                log.exception("relay failed")
+                await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
+                failures += 1
+                continue
             if not relayed:
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -57,7 +65,9 @@ class Relay:
             events = await queries.claim_due_events(conn, BATCH_SIZE_MAX)
             if not events:
                 return 0
+            await failpoint(Place.RELAY_BEFORE_PUBLISH)
             deliveries = await self._publisher.publish([_message(event) for event in events])
+            await failpoint(Place.RELAY_AFTER_CONFIRM)
             done: list[DueEvent] = []
             for event, delivery in zip(events, deliveries, strict=True):
                 outcome = delivery.fate.value
@@ -78,10 +88,16 @@ class Relay:
                     done.append(event)
                     if log.is_enabled_for(logging.DEBUG):
                         log.debug("event published", **_ids(event), type=event.event_type, outcome=outcome)
-                EVENTS_RELAYED.labels(event.event_type, outcome).inc()
+                _relayed(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
+            await failpoint(Place.RELAY_AFTER_MARK)
         return len(events)
+
+
+@cache
+def _relayed(type_: str, outcome: str) -> Counter:
+    return EVENTS_RELAYED.labels(type_, outcome)
 
 
 def _message(event: DueEvent) -> Message:

@@ -19,7 +19,9 @@ from aio_pika.abc import (
     FieldValue,
 )
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from prometheus_client import Gauge
 
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
     LATER_SECONDS,
     BrokerAway,
@@ -33,6 +35,8 @@ from payments_ledger.platform.messaging import (
 )
 
 log = structlog.get_logger(__name__)
+
+MESSAGES_IN_HAND = Gauge("ledger_messages_in_hand", "Messages taken from a queue and not yet handled", ["queue"])
 
 # aio-pika waits for ever while the broker blocks publishers (memory or disk alarm): every call has an end.
 ANSWER_SECONDS_MAX = 5.0
@@ -87,10 +91,18 @@ class RabbitPublisher:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 exchange = await self._ready_exchange()
-                return list(await asyncio.gather(*(_publish(exchange, message) for message in messages)))
+                deliveries = await asyncio.gather(*(_publish(exchange, message) for message in messages))
         except _AWAY as error:
             await self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
+        if any(map(self._lacks_its_queue, messages, deliveries)):
+            # Somebody has taken the queue or its binding away: they are declared anew before the next message.
+            await self.close()
+        return deliveries
+
+    def _lacks_its_queue(self, message: Message, delivery: Delivery) -> bool:
+        bindings = (binding for queue in self._queues for binding in queue.bindings)
+        return delivery.fate is Fate.UNROUTED and (self._exchange_name, message.type) in bindings
 
     async def close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
@@ -114,6 +126,7 @@ class RabbitConsumer:
         self._queue = queue
         self._handlers = handlers
         self._in_hand: set[asyncio.Task[None]] = set()
+        MESSAGES_IN_HAND.labels(queue.name).set_function(lambda: len(self._in_hand))
         self._takes = True
 
     async def run(self) -> None:
@@ -146,6 +159,8 @@ class RabbitConsumer:
         connection.close_callbacks.add(lambda *_: lost.set())
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         channel.close_callbacks.add(lambda *_: lost.set())
+        # A queue that was deleted takes its consumers along, and leaves their channel open.
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: lost.set())
         await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
         await declare(channel, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
@@ -165,18 +180,27 @@ class RabbitConsumer:
         message = self._read(incoming)
         try:
             # What is put elsewhere is confirmed there before it is acknowledged here.
+            await failpoint(Place.CONSUMER_BEFORE_HANDLE)
             try:
                 await handle(self._handlers.get(message.type), message)
             except Later:
                 await self._put_aside(channel, incoming, message)
+                await failpoint(Place.CONSUMER_AFTER_COPY)
             except DeadLetter as error:
                 await self._bury(channel, incoming, message, str(error))
+                await failpoint(Place.CONSUMER_AFTER_COPY)
+            await failpoint(Place.CONSUMER_BEFORE_ACK)
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
+            await failpoint(Place.CONSUMER_AFTER_ACK)
         except _AWAY as error:
             # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
             # Handling a message twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
+            await _close(channel)
+        except Exception:
+            # Nobody foresaw this either, and a message that nobody acknowledges would stay with us for ever.
+            log.exception("message left to the broker", message_id=message.id)
             await _close(channel)
 
     def _read(self, incoming: AbstractIncomingMessage) -> Message:
@@ -223,6 +247,58 @@ class RabbitConsumer:
         for task in self._in_hand:
             task.cancel()
         await _close(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages are ready in a queue, and how many consumers it has."""
+
+    queue: str
+    is_dead_letters: bool
+    messages: int
+    consumers: int
+
+
+class QueueGauge:
+    """Asks how much lies in queues and in their dead-letter queues, over a connection of its own."""
+
+    def __init__(self, url: str, queues: Sequence[Queue]) -> None:
+        self._url = url
+        self._queues = queues
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+
+    async def depths(self) -> list[Depth]:
+        """Raises BrokerAway."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
+                channel = await self._ready_channel()
+                return [
+                    await _depth(channel, name, is_dead_letters=name == queue.dead_letters)
+                    for queue in self._queues
+                    for name in (queue.name, queue.dead_letters)
+                ]
+        except _AWAY as error:
+            await self.close()
+            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        await _close(connection)
+
+    async def _ready_channel(self) -> AbstractChannel:
+        if self._channel is None or self._channel.is_closed:
+            await self.close()
+            self._connection = await _connect(self._url)
+            self._channel = await self._connection.channel()
+            # To ask for a queue that is not there would end the channel.
+            await declare(self._channel, self._queues)
+        return self._channel
+
+
+async def _depth(channel: AbstractChannel, name: str, *, is_dead_letters: bool) -> Depth:
+    found = (await channel.declare_queue(name, passive=True, timeout=ANSWER_SECONDS_MAX)).declaration_result
+    return Depth(name, is_dead_letters, found.message_count or 0, found.consumer_count or 0)
 
 
 async def declare(channel: AbstractChannel, queues: Sequence[Queue]) -> None:

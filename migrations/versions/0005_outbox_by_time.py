@@ -1,4 +1,4 @@
-"""What the operator's commands read: the list of the tenants, and what is buried in the outbox."""
+"""The outbox by time, for the reminder."""
 
 from pathlib import Path
 
