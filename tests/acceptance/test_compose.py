@@ -58,6 +58,13 @@ def test_every_container_is_confined_and_comes_back(service: str) -> None:
     assert ("healthcheck" in container) == (service not in ONE_SHOT)
 
 
+@pytest.mark.parametrize("service", ONE_SHOT)
+def test_something_that_stays_depends_on_each_one_shot_command(service: str) -> None:
+    """Else `docker compose up --wait` takes its end for a failure."""
+    depending = [name for name, other in SERVICES.items() if service in other.get("depends_on", ())]
+    assert set(depending) - set(ONE_SHOT)
+
+
 @pytest.mark.parametrize("service", sorted(SERVICES.keys() - set(OURS)))
 def test_every_image_is_pinned_to_a_release(service: str) -> None:
     assert re.search(r":v?\d+\.\d+(\.\d+)?(-|$)", SERVICES[service]["image"])
