@@ -22,7 +22,7 @@ from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 
 
 def eventually[T](ask: Callable[[], T | None], seconds: float = START_SECONDS_MAX) -> T:

@@ -281,6 +281,8 @@ async def find_events_after(
             "tenant": tenant_id,
             "limit": limit,
         },
+        # Only a plan made for these very values looks the seen ones up in a hash table.
+        prepare=False,
     )
     return await cursor.fetchall()
 
