@@ -5,8 +5,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source scripts/servers.sh
 
-# The servers of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
-servers=(redis-server rabbitmq-server prometheus)
+# The programs of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
+# docker-compose reads compose.yaml; it needs no engine for that.
+servers=(docker-compose redis-server rabbitmq-server prometheus)
 
 ensure_servers() {
     if try_to_install "${servers[@]}"; then return; fi

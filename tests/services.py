@@ -30,6 +30,7 @@ PORTS = range(15_000, 32_000)
 # pytest-xdist runs the tests in several processes, which share the ports out among them.
 PROCESSES_MAX = 16
 STOP_SECONDS_MAX = 30
+RABBITMQ_SETTINGS = Path(__file__).parents[1] / "deploy" / "rabbitmq" / "ledger.conf"
 
 
 class ServiceFailed(RuntimeError):
@@ -403,8 +404,8 @@ def _rabbitmq_environment(program: Path, folder: Path, port: int) -> dict[str, s
     """A node that shares nothing with another one on this machine: neither files nor ports nor the Erlang cookie."""
     files = {name: folder / name for name in ("environment", "rabbitmq.conf", "enabled_plugins")}
     files["environment"].touch()
-    # The disk may be fuller than the default allows; the broker would block every publisher.
-    files["rabbitmq.conf"].write_text("disk_free_limit.absolute = 1MB\n")
+    # As in compose.yaml, but this disk may be fuller than a broker's should be: it would block every publisher.
+    files["rabbitmq.conf"].write_text(RABBITMQ_SETTINGS.read_text().replace("= 1GB", "= 1MB"))
     files["enabled_plugins"].write_text("[].\n")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
     return (

@@ -30,6 +30,7 @@ from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import Settings
+from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
 from payments_ledger.platform.vitals import note_vitals
 
 # What a browser's script of another origin may send and read, besides what it always may.
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         await access.drain()
         await refusals.drain()
         await database.close()
+        stop_exporting_spans()
 
     app = FastAPI(
         title="Payments Ledger",
@@ -136,6 +138,7 @@ def create_app_from_environment() -> FastAPI:
     settings = Settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    export_spans("payments-ledger-api")
     app = create_app(settings)
     collect_seldom()
     return app

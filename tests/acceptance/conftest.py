@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 
 
 def eventually[T](ask: Callable[[], T | None], seconds: float = START_SECONDS_MAX) -> T:
@@ -45,6 +45,8 @@ class Engine:
 
     environment: dict[str, str]
     port: int
+    # Where the processes' standard output goes, each into a file <command>.log; None leaves it to pytest.
+    logs: Path | None = None
 
     @property
     def base_url(self) -> str:
@@ -63,7 +65,9 @@ class Engine:
     @contextmanager
     def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A process that lives as long as the block and then ends by SIGTERM, cleanly."""
-        process = subprocess.Popen([PROGRAM, *arguments], env=self.environment)
+        with ExitStack() as files:
+            log = files.enter_context((self.logs / f"{arguments[0]}.log").open("ab")) if self.logs else None
+            process = subprocess.Popen([PROGRAM, *arguments], env=self.environment, stdout=log)
         try:
             yield process
             if process.poll() is None:

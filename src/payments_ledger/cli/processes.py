@@ -61,13 +61,16 @@ def worker(
 
     from payments_ledger.platform import failpoints
     from payments_ledger.platform.garbage import collect_seldom
+    from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
     settings = read_settings(logs=True)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    export_spans("payments-ledger-worker")
     worker = Worker(settings)
     collect_seldom()
     uvloop.run(until_signalled(worker.serve(host)))
+    stop_exporting_spans()
 
 
 def dev(

@@ -49,8 +49,9 @@ def read_settings(*, logs: bool = False) -> "Settings":
     except ValidationError as error:
         faults = "\n".join(map(_fault, error.errors()))
         fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    configure_logging(level=settings.log_level if logs else "CRITICAL", log_format=settings.log_format)
     if not logs:
+        # Some libraries' loggers have levels of their own.
         logging.disable()
     return settings
 
@@ -136,10 +137,8 @@ def as_utc(time: datetime | None) -> datetime | None:
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
-def age(seconds: float | None) -> str:
-    """ "none", "3.2 s", "12 min", "5.0 h", "2.1 days" """
-    if seconds is None:
-        return "none"
+def age(seconds: float) -> str:
+    """In the unit that says most: 3.2 s, 12.0 min, 5.0 h, 2.1 days."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

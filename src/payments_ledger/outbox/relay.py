@@ -1,6 +1,7 @@
 """The relay: publishes what is in the outbox, at least once and in order within a payment."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import cache
 
@@ -14,6 +15,7 @@ from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import BrokerAway, Fate, Message, Publisher
 from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.tracing import trace_id_of, usable_traceparent
 
 log = structlog.get_logger(__name__)
 
@@ -77,13 +79,15 @@ class Relay:
                     seconds = min(2.0**event.attempts, POSTPONE_SECONDS_MAX)
                     log.error(
                         "event reached no queue",
-                        event_id=str(event.id),
+                        **_ids(event),
                         type=event.event_type,
                         reason=delivery.reason,
                     )
                     await queries.postpone(conn, event, seconds=seconds, reason=delivery.reason)
                 else:
                     done.append(event)
+                    if log.is_enabled_for(logging.DEBUG):
+                        log.debug("event published", **_ids(event), type=event.event_type, outcome=outcome)
                 _relayed(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
@@ -98,3 +102,10 @@ def _relayed(type_: str, outcome: str) -> Counter:
 
 def _message(event: DueEvent) -> Message:
     return Message(str(event.id), event.event_type, event.payload.encode(), event.headers)
+
+
+def _ids(event: DueEvent) -> dict[str, str | None]:
+    """What its log line is found by: the ids of the request that the event tells of."""
+    traceparent = usable_traceparent(event.headers.get("traceparent"))
+    ids = {"event_id": str(event.id), "correlation_id": event.headers.get("X-Correlation-Id")}
+    return {**ids, "trace_id": trace_id_of(traceparent)} if traceparent else ids
