@@ -9,7 +9,6 @@ import pytest
 from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
-
 # Whole files go to the next free process (scripts/test.sh), so the longest begin first. Measured with --durations.
 LONGEST_FIRST = (
     "test_orders.py",

@@ -117,7 +117,7 @@ class Worker:
             await self.run()
 
     async def run(self) -> None:
-        """Works until cancelled, then finishes what is in hand."""
+        """Works until cancelled, then finishes the messages in hand and publishes what is due."""
         await self._database.open()
         await self._outbox.open()
         try:
@@ -130,6 +130,8 @@ class Worker:
                 tasks.create_task(self._gauges.run())
                 tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
         finally:
+            # Before the commands close: in memory the relay hands the events to handlers that need them.
+            await self._relay.flush()
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()
             await self._publisher.close()
