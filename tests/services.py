@@ -8,8 +8,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
@@ -56,6 +58,38 @@ class PostgresServer:
     def stop(self) -> None:
         self._server.stop()
 
+    def kill(self) -> None:
+        """Ends every process of the server at once, as a crash would."""
+        processes = self._processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=STOP_SECONDS_MAX)
+
+    def limit_file_size(self, number_of_bytes: int | None) -> None:
+        """No process of the server can make a file longer than this: to it the disk is full. None: as before."""
+        limit = "unlimited" if number_of_bytes is None else str(number_of_bytes)
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                # As the server's user: where root lacks CAP_SYS_RESOURCE it may not, but that user may.
+                user = process.uids().real if os.geteuid() == 0 else None
+                # A process may end at any time, so this may fail.
+                subprocess.run(
+                    ["prlimit", "--pid", str(process.pid), f"--fsize={limit}:"],
+                    check=False,
+                    user=user,
+                    cwd="/",
+                    stderr=subprocess.DEVNULL,
+                )
+
+    def terminate_sessions(self) -> int:
+        """Ends the sessions of all clients; returns how many there were."""
+        with self._server.connect_as_superuser() as conn:
+            return conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).rowcount
+
     def pause(self) -> None:
         """Stops every process of the server where it is: it neither answers nor refuses."""
         for process in self._processes():
@@ -69,6 +103,12 @@ class PostgresServer:
         with (self._folder / "data" / "postmaster.pid").open() as file:
             postmaster = psutil.Process(int(file.readline()))
         return [postmaster, *postmaster.children(recursive=True)]
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        query = parse_qs(urlsplit(self.url).query)
+        return Path(query["host"][0]) / f".s.PGSQL.{query['port'][0]}"
 
     def create_database(self, name: str, *, owner: str = "app") -> str:
         """Makes an empty database and returns its DATABASE_URL; an owner other than `app` is made, without powers."""
@@ -277,6 +317,10 @@ class RedisServer(_Server):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def flush(self) -> None:
+        """Empties it."""
+        assert self._answer_to(b"FLUSHALL\r\n").startswith(b"+OK")
+
     def _answers(self) -> bool:
         return self._answer_to(b"PING\r\n").startswith(b"+PONG")
 
@@ -288,12 +332,13 @@ class RabbitmqServer(_Server):
 
     def __init__(self, folder: Path) -> None:
         self._epmd: _Process | None = None
+        self._environment: dict[str, str] | None = None
         port = free_port()
         program = _find_program("rabbitmq-server")
         if program is None:
             super().__init__(_Container("rabbitmq:3-management", port=port, inner_port=5672), port)
         else:
-            environment = _rabbitmq_environment(Path(program), folder, port)
+            environment = self._environment = _rabbitmq_environment(Path(program), folder, port)
             # Erlang's port mapper would outlive the broker if the broker started it.
             epmd = _find_program("epmd")
             if epmd is None:
@@ -304,6 +349,19 @@ class RabbitmqServer(_Server):
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def control(self, *arguments: str) -> str:
+        """Runs rabbitmqctl and returns what it printed."""
+        if self._environment is None:
+            raise ServiceFailed("rabbitmqctl needs a RabbitMQ outside of Docker.")
+        program = _find_program("rabbitmqctl")
+        assert program is not None
+        done = subprocess.run(
+            [program, "--quiet", *arguments], env=self._environment, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise ServiceFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def start(self) -> None:
         if self._epmd is not None:

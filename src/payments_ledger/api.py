@@ -21,7 +21,7 @@ from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import chaos_of
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.platform import health, metrics
+from payments_ledger.platform import failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
@@ -132,4 +132,5 @@ def create_app_from_environment() -> FastAPI:
     assert callable(stop_serving)
     leave_when_asked(lambda: stop_serving(signal.SIGTERM, None), grace_seconds=settings.shutdown_grace_seconds)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     return create_app(settings)

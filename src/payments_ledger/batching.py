@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from payments_ledger.errors import OutcomeUnknown, TooBusy, Unavailable
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.postgres import Connection
 
 log = structlog.get_logger(__name__)
@@ -182,6 +183,8 @@ class GroupCommit:
             for use_case, group in by_use_case.items():
                 results = await use_case(conn, [waiting.command for waiting in group])
                 outcomes.update(zip(group, results, strict=True))
+            await failpoint(Place.BATCH_BEFORE_COMMIT)
+        await failpoint(Place.BATCH_AFTER_COMMIT)
         return [outcomes[waiting] for waiting in batch]
 
 

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from payments_ledger.batching import Command, TryAgain, UseCase
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.postgres import Connection
 
 KEYED_REQUESTS = Counter(
@@ -87,6 +88,7 @@ def answer_once[C: Command, O](
             id(request): render(request.command, outcome) for request, outcome in zip(fresh, outcomes, strict=True)
         }
         to_keep = [(request, answers[id(request)]) for request in fresh if request.scope]
+        await failpoint(Place.ANSWERS_BEFORE_KEPT)
         await _keep_answers(conn, to_keep)
         _FRESH.inc(len(to_keep))
         first |= {request.scope: (request.fingerprint, answer) for request, answer in to_keep if request.scope}

@@ -21,6 +21,7 @@ from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
 from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.outbox.relay import Relay
+from payments_ledger.outbox.reminder import Reminder
 from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.platform import health, metrics
@@ -32,6 +33,7 @@ from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.platform.vitals import note_vitals
 from payments_ledger.tenant_sync import TenantMessages
+from payments_ledger.verify.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +94,7 @@ CLEAR_AT_ONCE = 1000
 
 
 class Worker:
-    """Everything that follows a request up: publishes the outbox, settles what was authorized, clears old keys."""
+    """Everything that follows a request up: publishes the outbox, settles, clears old keys, audits the books."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url
@@ -108,8 +110,10 @@ class Worker:
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+        self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
 
     async def serve(self, host: str) -> None:
         """Works as `run` does, and shows its health and its metrics at WORKER_PORT meanwhile."""
@@ -125,10 +129,13 @@ class Worker:
                 for consumer in self._consumers:
                     tasks.create_task(consumer.run())
                 tasks.create_task(self._relay.run())
+                tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
                 tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
+                if self._settings.verify_seconds:
+                    tasks.create_task(self._watch.run())
         finally:
             # Before the commands close: in memory the relay hands the events to handlers that need them.
             await self._relay.flush()

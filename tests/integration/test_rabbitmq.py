@@ -9,6 +9,7 @@ import aio_pika
 import pytest
 
 from payments_ledger.platform import messaging, rabbitmq
+from payments_ledger.platform.failpoints import arm, read_failpoints
 from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Later, Message
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from tests.services import RabbitmqServer
@@ -261,4 +262,53 @@ async def test_a_message_that_could_not_be_put_aside_is_delivered_again(
         await asyncio.sleep(2)
     [dead] = await take_all(rabbitmq_server.url, queue.dead_letters)
     assert dead.message_id == "1"
+    assert await take_all(rabbitmq_server.url, queue.name) == []
+
+
+async def test_a_consumer_declares_its_queue_anew_when_somebody_deletes_it(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.id)
+
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await publisher.publish([message(1)])
+        await eventually(lambda: handled == ["1"])
+        async with await aio_pika.connect(rabbitmq_server.url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete(queue.name)
+            async with asyncio.timeout(20):
+                while [delivery.fate for delivery in await publisher.publish([message(2)])] != [Fate.ROUTED]:
+                    await asyncio.sleep(0.05)
+        await eventually(lambda: "2" in handled)
+
+
+async def test_a_publisher_declares_its_bindings_anew_when_somebody_takes_one_away(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    assert await publisher.publish([message(1)]) == [Delivery(Fate.ROUTED)]
+    async with await aio_pika.connect(rabbitmq_server.url) as connection:
+        channel = await connection.channel()
+        await (await channel.get_queue(queue.name)).unbind(*queue.bindings[0])
+    assert [delivery.fate for delivery in await publisher.publish([message(2)])] == [Fate.UNROUTED]
+    assert await publisher.publish([message(2)]) == [Delivery(Fate.ROUTED)]
+
+
+async def test_a_failure_that_nobody_foresaw_around_an_acknowledgement_leaves_the_message_to_the_broker(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.id)
+
+    arm(read_failpoints("consumer.before_ack=error@1"))
+    try:
+        async with consuming(rabbitmq_server.url, queue, handle):
+            await publisher.publish([message(1)])
+            await eventually(lambda: handled == ["1", "1"])
+    finally:
+        arm({})
     assert await take_all(rabbitmq_server.url, queue.name) == []

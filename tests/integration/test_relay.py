@@ -12,10 +12,11 @@ from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.migrate import migrate
 from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.outbox.relay import Relay
+from payments_ledger.outbox.reminder import Reminder
 from payments_ledger.platform.messaging import BrokerAway, Delivery, Fate, Message
 from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.seed import add_tenant
-from tests.integration.books import create_a_payment, settle_a_payment
+from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +256,51 @@ async def test_a_flush_ends_although_the_broker_is_away(books: Database, outbox:
     broker.fate = away
     await Relay(outbox, broker, is_needed=needed).flush()
     assert [is_published for _, is_published, _, _ in await state_of_outbox(outbox)] == [False] * 3
+
+
+async def grow_older(outbox: Database, seconds: int) -> None:
+    async with outbox.transaction() as conn:
+        await conn.execute(
+            "UPDATE outbox_events SET published_at = published_at - make_interval(secs => %s)", [seconds]
+        )
+
+
+async def test_an_event_that_the_broker_lost_is_published_again_after_pauses_that_double(
+    books: Database, outbox: Database
+) -> None:
+    lost = await confirm_a_payment(books, await create_a_payment(books, TENANT))
+    settled = await settle_a_payment(books, TENANT)
+    broker = FakeBroker()
+    relay = Relay(outbox, broker, is_needed=needed)
+    reminder = Reminder(outbox, "payment.authorized", after_seconds=60)
+    await relay_all(relay)
+    assert await reminder.step() == 0
+    for seconds in (61, 121, 241):
+        await grow_older(outbox, seconds)
+        assert await reminder.step() == 1
+        assert await Reminder(outbox, "payment.authorized", after_seconds=60).step() == 0
+        await relay_all(relay)
+        await grow_older(outbox, seconds - 2)
+        assert await reminder.step() == 0
+    assert broker.statuses(lost.id) == [*IN_ORDER[:2], *["payment.authorized"] * 3]
+    assert broker.statuses(settled.id) == IN_ORDER
+
+
+async def test_a_relay_that_fails_in_a_way_that_nobody_foresaw_tries_again(books: Database, outbox: Database) -> None:
+    payment = await create_a_payment(books, TENANT)
+    broker = FakeBroker()
+    faults = iter([ValueError("nobody foresaw this")])
+
+    def fails_once(_: Message) -> Delivery:
+        if fault := next(faults, None):
+            raise fault
+        return Delivery(Fate.ROUTED)
+
+    broker.fate = fails_once
+    running = asyncio.create_task(Relay(outbox, broker, is_needed=needed).run())
+    async with asyncio.timeout(10):
+        while not broker.taken:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    assert broker.statuses(payment.id) == IN_ORDER[:1]

@@ -103,9 +103,10 @@ def verify(
 
     from payments_ledger.verify.audit import audit
     from payments_ledger.verify.checks import CHECKS
-    from payments_ledger.verify.report import as_json, print_report
+    from payments_ledger.verify.report import as_json, print_result
 
     settings = read_settings()
+    console = Console()
 
     async def examine() -> "list[Result]":
         results: list[Result] = []
@@ -118,12 +119,12 @@ def verify(
                 authorized_seconds_max=authorized_seconds_max,
             ):
                 results.append(result)
+                if not json:
+                    print_result(console, result)
                 progress.update(bar, advance=1, description=result.check.name)
         return results
 
     results = run(settings, examine())
     if json:
         typer.echo(as_json(results))
-    else:
-        print_report(Console(), results)
     raise typer.Exit(0 if all(result.ok for result in results) else REFUSED)

@@ -63,9 +63,12 @@ def worker(
     """Publish the outbox, settle what was authorized, clear what ran out."""
     import uvloop
 
+    from payments_ledger.platform import failpoints
     from payments_ledger.worker import Worker
 
-    uvloop.run(until_signalled(Worker(read_settings(logs=True)).serve(host)))
+    settings = read_settings(logs=True)
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    uvloop.run(until_signalled(Worker(settings).serve(host)))
 
 
 def dev(

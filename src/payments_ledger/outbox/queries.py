@@ -25,6 +25,17 @@ class DueEvent:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedEvent:
+    """An event that the broker has confirmed, after so many attempts."""
+
+    tenant_id: str
+    id: UUID
+    created_at: datetime
+    published_at: datetime
+    attempts: int
+
+
 async def claim_due_events(conn: Connection, limit: int) -> list[DueEvent]:
     """Due events, locked until the transaction ends; those that another relay holds are passed over.
 
@@ -47,6 +58,41 @@ async def claim_due_events(conn: Connection, limit: int) -> list[DueEvent]:
         [limit],
     )
     return await cursor.fetchall()
+
+
+async def unfollowed_since(conn: Connection, event_type: str, since: datetime) -> list[PublishedEvent]:
+    """Published events of the type, recorded since then, after which nothing happened to their aggregate."""
+    cursor = conn.cursor(row_factory=class_row(PublishedEvent))
+    await cursor.execute(
+        """
+        SELECT tenant_id, id, created_at, published_at, attempts
+        FROM outbox_events AS told
+        WHERE event_type = %s AND created_at >= %s AND published_at IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM outbox_events AS later
+              WHERE later.tenant_id = told.tenant_id AND later.aggregate_id = told.aggregate_id
+                AND later.sequence > told.sequence)
+        """,
+        [event_type, since],
+    )
+    return await cursor.fetchall()
+
+
+async def publish_again(conn: Connection, events: Sequence[PublishedEvent]) -> None:
+    """Makes events due that nobody else has made due since they were read."""
+    await conn.execute(
+        """
+        UPDATE outbox_events SET published_at = NULL, next_attempt_at = clock_timestamp()
+        FROM unnest(%s::text[], %s::uuid[], %s::timestamptz[]) AS again (tenant_id, id, published_at)
+        WHERE outbox_events.tenant_id = again.tenant_id AND outbox_events.id = again.id
+          AND outbox_events.published_at = again.published_at
+        """,
+        [
+            [event.tenant_id for event in events],
+            [event.id for event in events],
+            [event.published_at for event in events],
+        ],
+    )
 
 
 async def mark_published(conn: Connection, events: Sequence[DueEvent]) -> None:

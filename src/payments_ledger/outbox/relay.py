@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from payments_ledger.errors import Unavailable
 from payments_ledger.outbox import queries
 from payments_ledger.outbox.queries import DueEvent
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import BrokerAway, Fate, Message, Publisher
 from payments_ledger.platform.postgres import Database
 
@@ -52,6 +53,12 @@ class Relay:
                 await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
                 failures += 1
                 continue
+            except Exception:
+                # Settling goes on meanwhile, which it would not if this ended the worker.
+                log.exception("relay failed")
+                await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
+                failures += 1
+                continue
             if not relayed:
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -70,7 +77,9 @@ class Relay:
             events = await queries.claim_due_events(conn, BATCH_SIZE_MAX)
             if not events:
                 return 0
+            await failpoint(Place.RELAY_BEFORE_PUBLISH)
             deliveries = await self._publisher.publish([_message(event) for event in events])
+            await failpoint(Place.RELAY_AFTER_CONFIRM)
             done: list[DueEvent] = []
             for event, delivery in zip(events, deliveries, strict=True):
                 outcome = delivery.fate.value
@@ -92,6 +101,7 @@ class Relay:
                 _relayed(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
+            await failpoint(Place.RELAY_AFTER_MARK)
         return len(events)
 
 

@@ -228,7 +228,7 @@ class EmbeddedPostgres:
 
 
 def find_programs() -> Path:
-    """The folder of PostgreSQL's programs in the wheel. Raises EmbeddedPostgresError."""
+    """The folder of PostgreSQL's programs; raises EmbeddedPostgresError without the wheel."""
     try:
         # Importing the wheel warns about folders for its server class.
         with warnings.catch_warnings(action="ignore"):

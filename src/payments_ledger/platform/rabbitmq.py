@@ -21,6 +21,7 @@ from aio_pika.abc import (
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 from prometheus_client import Gauge
 
+from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
     LATER_SECONDS,
     BrokerAway,
@@ -90,10 +91,18 @@ class RabbitPublisher:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 exchange = await self._ready_exchange()
-                return list(await asyncio.gather(*(_publish(exchange, message) for message in messages)))
+                deliveries = await asyncio.gather(*(_publish(exchange, message) for message in messages))
         except _AWAY as error:
             await self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
+        if any(map(self._lacks_its_queue, messages, deliveries)):
+            # Somebody has taken the queue or its binding away: they are declared anew before the next message.
+            await self.close()
+        return deliveries
+
+    def _lacks_its_queue(self, message: Message, delivery: Delivery) -> bool:
+        bindings = (binding for queue in self._queues for binding in queue.bindings)
+        return delivery.fate is Fate.UNROUTED and (self._exchange_name, message.type) in bindings
 
     async def close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
@@ -150,6 +159,8 @@ class RabbitConsumer:
         connection.close_callbacks.add(lambda *_: lost.set())
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         channel.close_callbacks.add(lambda *_: lost.set())
+        # A queue that was deleted takes its consumers along, and leaves their channel open.
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: lost.set())
         await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
         await declare(channel, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
@@ -169,18 +180,27 @@ class RabbitConsumer:
         message = self._read(incoming)
         try:
             # What is put elsewhere is confirmed there before it is acknowledged here.
+            await failpoint(Place.CONSUMER_BEFORE_HANDLE)
             try:
                 await handle(self._handlers.get(message.type), message)
             except Later:
                 await self._put_aside(channel, incoming, message)
+                await failpoint(Place.CONSUMER_AFTER_COPY)
             except DeadLetter as error:
                 await self._bury(channel, incoming, message, str(error))
+                await failpoint(Place.CONSUMER_AFTER_COPY)
+            await failpoint(Place.CONSUMER_BEFORE_ACK)
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
+            await failpoint(Place.CONSUMER_AFTER_ACK)
         except _AWAY as error:
             # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
             # Handling a message twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
+            await _close(channel)
+        except Exception:
+            # Nobody foresaw this either, and a message that nobody acknowledges would stay with us for ever.
+            log.exception("message left to the broker", message_id=message.id)
             await _close(channel)
 
     def _read(self, incoming: AbstractIncomingMessage) -> Message:

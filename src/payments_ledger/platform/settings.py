@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from payments_ledger.platform.failpoints import read_failpoints
+
 MEMORY_URL = "memory://"
 DEFAULT_SECRET = "change-me"  # noqa: S105
 # RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
@@ -28,6 +30,11 @@ def _split(text: object) -> object:
 # NoDecode: a list in the environment is written as people write one, not as JSON.
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 CommaSeparatedSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+
+
+def _readable(failpoints: str) -> str:
+    read_failpoints(failpoints)
+    return failpoints
 
 
 class Settings(BaseSettings):
@@ -62,7 +69,11 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = ()
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    verify_seconds: Annotated[float, Field(ge=0)] = 60
+    remind_after_seconds: Annotated[int, Field(ge=1)] = 60
     chaos_enabled: bool = False
+    # For tests only: platform/failpoints.py says how it is written.
+    failpoints: Annotated[str, AfterValidator(_readable)] = ""
 
     orders_integration_enabled: bool = False
     orders_exchange: str = "orders.x"
@@ -94,6 +105,8 @@ class Settings(BaseSettings):
             yield "TRUSTED_PROXIES trusts everybody"
         if self.chaos_enabled:
             yield "CHAOS_ENABLED permits injected faults"
+        if self.failpoints:
+            yield "FAILPOINTS is for tests"
 
 
 def _is_short(secret: SecretStr) -> bool:

@@ -25,6 +25,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
         ({"CORS_ORIGINS": "https://shop.example,*"}, "CORS_ORIGINS admits every origin"),
         ({"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES trusts everybody"),
         ({"CHAOS_ENABLED": "true"}, "CHAOS_ENABLED permits"),
+        ({"FAILPOINTS": "batch.before_commit=kill"}, "FAILPOINTS is for tests"),
     ],
 )
 def test_production_refuses(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], said: str) -> None:

@@ -1,0 +1,63 @@
+"""Faults of processes and services under load: what was acknowledged is there afterwards, and it is there once."""
+
+import random
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tests.faults.faults import CATALOGUE
+from tests.faults.oracle import Verdict, judge
+from tests.faults.system import System
+
+# Those of a group strike one after the other, each on a system that was just healed; then the oracle is asked.
+GROUPS = {
+    "processes end": ["api_killed", "worker_killed", "everything_killed", "processes_asked_to_finish"],
+    "processes stop for a moment": ["processes_stopped_for_a_moment", "postgres_mute", "redis_mute"],
+    "commits are lost": ["reply_to_commit_lost", "commit_lost", "postgres_connections_cut_in_the_middle"],
+    "PostgreSQL ends": ["postgres_killed", "postgres_restarted", "postgres_sessions_terminated"],
+    "PostgreSQL is far away": ["postgres_far_away", "postgres_black_holed"],
+    "the disk is full": ["postgres_disk_full"],
+    "RabbitMQ ends": ["rabbitmq_killed", "rabbitmq_restarted"],
+    "RabbitMQ is out of memory": ["rabbitmq_out_of_memory"],
+    "a queue loses its binding": ["binding_removed"],
+    "RabbitMQ is cut off": ["rabbitmq_black_holed", "rabbitmq_connections_reset", "confirmations_lost"],
+    "Redis fails": ["redis_killed", "redis_flushed", "redis_slow"],
+}
+# These have tests of their own in the other files here.
+ELSEWHERE = [
+    "confirmed_messages_lost",
+    "queue_deleted",
+    "clocks_ten_minutes_off",
+    "messages_repeated_and_reordered",
+    "poison_sent",
+    "processes_killed_at_failpoints",
+    "processes_stopped_beyond_every_lease",
+]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_nothing_is_lost_and_nothing_is_done_twice_when(system: System, seed: int, group: str) -> None:
+    verdict = strike_under_load(system, GROUPS[group], random.Random(f"{seed} {group}"))
+    assert verdict.ok, f"{verdict}\n{system.logs()}"
+    assert verdict.settled > 0
+
+
+def test_what_the_broker_has_confirmed_and_lost_is_published_again(reminding_system: System, seed: int) -> None:
+    names = ["queue_deleted", "confirmed_messages_lost"]
+    verdict = strike_under_load(reminding_system, names, random.Random(f"{seed} lost"))
+    assert verdict.ok, f"{verdict}\n{reminding_system.logs()}"
+
+
+def strike_under_load(system: System, names: Sequence[str], choice: random.Random) -> Verdict:
+    load = system.load(f"load-{choice.getrandbits(32):08x}", seed=choice.getrandbits(32))
+    load.start()
+    for name in names:
+        time.sleep(0.2)
+        CATALOGUE[name].strike(system, choice)
+        system.heal()
+    return judge(system, load.finish())
+
+
+def test_every_fault_strikes_here() -> None:
+    assert sorted([*ELSEWHERE, *(name for names in GROUPS.values() for name in names)]) == sorted(CATALOGUE)

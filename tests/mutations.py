@@ -1,0 +1,270 @@
+"""Takes out one guard after the other, in a copy of the repository, and tells which tests notice.
+
+scripts/mutation.sh [part of a guard's name …] prints a table; its exit status is 1 if a guard can go unnoticed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SECONDS_MAX = 600
+SHOWN_MAX = 2
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A guard, how it is taken out, and the tests that are to fail without it (arguments of pytest)."""
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SCHEMA = "migrations/versions/0001_books.sql"
+SOURCE = "src/payments_ledger"
+
+MUTATIONS = [
+    Mutation(
+        "A payment settles once: the entry is unique",
+        SCHEMA,
+        "PRIMARY KEY (tenant_id, posted_at, id),\n    UNIQUE (tenant_id, source_id, kind)",
+        "PRIMARY KEY (tenant_id, posted_at, id)",
+        ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "A move is legal: checked by the rules",
+        f"{SOURCE}/payments/payment.py",
+        "if to not in LEGAL_MOVES[self.status]:",
+        "if False:",
+        ("tests/unit/payments", "tests/integration/test_payments.py"),
+    ),
+    Mutation(
+        "A move is legal: checked by the update's trigger",
+        SCHEMA,
+        "WHEN (NEW.version <> OLD.version + 1",
+        "WHEN (false AND NEW.version <> OLD.version + 1 AND false AND (true",
+        ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "A repeated settlement is told from the first",
+        f"{SOURCE}/payments/payment.py",
+        "if to is self.status:",
+        "if False and to is self.status:",
+        ("tests/unit/payments", "tests/integration/test_payments.py"),
+    ),
+    Mutation(
+        "A payment is locked before it is decided on",
+        f"{SOURCE}/payments/queries.py",
+        "        FOR NO KEY UPDATE OF payment_intents\n",
+        "",
+        ("tests/integration/test_payments.py", "tests/integration/test_orders.py"),
+    ),
+    Mutation(
+        "Publishing waits for the broker's confirm",
+        f"{SOURCE}/platform/rabbitmq.py",
+        "            channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)",
+        "            channel = await self._connection.channel(publisher_confirms=False)",
+        ("tests/integration/test_rabbitmq.py", "tests/faults/test_services.py", "-k", "reaches_no_queue or RabbitMQ"),
+    ),
+    Mutation(
+        "A message is acknowledged after its commit",
+        f"{SOURCE}/platform/rabbitmq.py",
+        "            try:\n                await handle(self._handlers",
+        "            await incoming.ack()\n            try:\n                await handle(self._handlers",
+        ("tests/integration/test_rabbitmq.py", "tests/faults/test_failpoints.py"),
+    ),
+    Mutation(
+        "A dead letter is copied before it is acknowledged",
+        f"{SOURCE}/platform/rabbitmq.py",
+        "                await self._bury(channel, incoming, message, str(error))\n",
+        "",
+        ("tests/integration/test_rabbitmq.py",),
+    ),
+    Mutation(
+        "The idempotency record is in the payment's transaction",
+        f"{SOURCE}/idempotency.py",
+        "        await _keep_answers(conn, to_keep)\n",
+        "",
+        ("tests/integration/test_idempotency.py",),
+    ),
+    Mutation(
+        "Two transactions cannot both claim a key",
+        f"{SOURCE}/idempotency.py",
+        "    if cursor.rowcount < len(answered):\n        raise TryAgain",
+        "    if cursor.rowcount < 0:\n        raise TryAgain",
+        ("tests/integration/test_idempotency.py",),
+    ),
+    Mutation(
+        "Another request under a used key is refused",
+        f"{SOURCE}/idempotency.py",
+        "    if its_fingerprint != request.fingerprint:",
+        "    if False and its_fingerprint != request.fingerprint:",
+        ("tests/integration/test_idempotency.py",),
+    ),
+    Mutation(
+        "The event is in the payment's transaction",
+        f"{SOURCE}/payments/use_cases.py",
+        "    await record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])\n",
+        "",
+        ("tests/integration/test_payments.py",),
+    ),
+    Mutation(
+        "A tenant sees its own rows: row-level security",
+        SCHEMA,
+        "        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);\n",
+        "",
+        ("tests/integration/test_schema.py", "tests/integration/test_row_level_security.py"),
+    ),
+    Mutation(
+        "Row-level security binds the owner, too",
+        SCHEMA,
+        "        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);\n",
+        "",
+        ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "Debits equal credits in the totals",
+        f"{SOURCE}/ledger/queries.py",
+        "SELECT tenant_id, credit_account, currency, posted_at, 0, amount FROM posted",
+        "SELECT tenant_id, credit_account, currency, posted_at, 0, amount - 1 FROM posted",
+        ("tests/integration/test_payments.py", "tests/integration/test_ledger_http.py"),
+    ),
+    Mutation(
+        "A posting has two different accounts and an amount above zero",
+        SCHEMA,
+        "    CHECK (debit_account <> credit_account)\n",
+        "    CHECK (true)\n",
+        ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "Postings are never changed",
+        SCHEMA,
+        "BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_postings\n",
+        "BEFORE TRUNCATE ON ledger_postings\n",
+        ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "A lost COMMIT is never called a failure",
+        f"{SOURCE}/platform/postgres.py",
+        "                commits = True\n",
+        "",
+        ("tests/faults/test_commits.py",),
+    ),
+    Mutation(
+        "One bad command harms only itself",
+        f"{SOURCE}/batching.py",
+        "            if len(batch) == 1:\n",
+        "            if True:\n",
+        ("tests/unit/test_batching.py",),
+    ),
+    Mutation(
+        "A client that hangs up leaves its command in the batch",
+        f"{SOURCE}/batching.py",
+        "asyncio.shield(waiting.answer)",
+        "waiting.answer",
+        ("tests/unit/test_batching.py",),
+    ),
+    Mutation(
+        "Events of a payment are published in their order",
+        f"{SOURCE}/outbox/queries.py",
+        "AND earlier.sequence < due.sequence AND earlier.published_at IS NULL)",
+        "AND earlier.sequence < due.sequence AND earlier.published_at IS NULL AND false)",
+        ("tests/integration/test_relay.py",),
+    ),
+    Mutation(
+        "Two relays never hold the same event",
+        f"{SOURCE}/outbox/queries.py",
+        "        FOR NO KEY UPDATE OF due SKIP LOCKED\n",
+        "",
+        ("tests/integration/test_relay.py",),
+    ),
+    Mutation(
+        "What the broker lost is published again",
+        f"{SOURCE}/outbox/reminder.py",
+        "                await queries.publish_again(conn, forgotten)",
+        "                pass",
+        ("tests/integration/test_relay.py", "-k", "lost"),
+    ),
+    Mutation(
+        "A consumer notices that its queue was deleted",
+        f"{SOURCE}/platform/rabbitmq.py",
+        "on_consumer_cancel_callbacks.add(lambda _: lost.set())",
+        "on_consumer_cancel_callbacks.add(lambda _: None)",
+        ("tests/integration/test_rabbitmq.py",),
+    ),
+    Mutation(
+        "A publisher declares a lost binding anew",
+        f"{SOURCE}/platform/rabbitmq.py",
+        "        if any(map(self._lacks_its_queue, messages, deliveries)):",
+        "        if False:",
+        ("tests/integration/test_rabbitmq.py",),
+    ),
+    Mutation(
+        "The database's clock dates everything",
+        f"{SOURCE}/platform/postgres.py",
+        '    cursor = await conn.cursor(binary=True).execute("SELECT now()")\n',
+        '    cursor = await conn.execute("SELECT %s::timestamptz", [datetime.now().astimezone()])\n',
+        ("tests/faults/test_clocks_and_leases.py", "-k", "clock"),
+    ),
+    Mutation(
+        "Failpoints never strike in production",
+        f"{SOURCE}/platform/settings.py",
+        '            yield "FAILPOINTS is for tests"\n',
+        "            pass\n",
+        ("tests/unit/platform/test_settings.py",),
+    ),
+]
+
+
+def failing_tests(mutation: Mutation) -> list[str]:
+    """The tests that notice, of those that are to; raises RuntimeError if pytest could not even begin."""
+    with tempfile.TemporaryDirectory(prefix="ledger-mutation-") as folder:
+        copy = Path(folder) / "copy"
+        files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in files.splitlines():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+        mutated = copy / mutation.file
+        text = mutated.read_text()
+        if text.count(mutation.old) != 1:
+            raise RuntimeError(f"{mutation.guard}: {mutation.file} has changed, and with it how the guard is taken out")
+        mutated.write_text(text.replace(mutation.old, mutation.new))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", *mutation.tests],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy / "src")},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutation.guard}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        return [line.split(" ", 1)[1].split(" - ")[0] for line in lines]
+
+
+def main(names: list[str]) -> int:
+    out = sys.stdout
+    out.write("| guard that is taken out | test that fails |\n|---|---|\n")
+    unnoticed = 0
+    for mutation in MUTATIONS:
+        if names and not any(name.lower() in mutation.guard.lower() for name in names):
+            continue
+        failed = failing_tests(mutation)
+        unnoticed += not failed
+        shown = "<br>".join(f"`{name}`" for name in failed[:SHOWN_MAX]) or "**none**"
+        out.write(f"| {mutation.guard} | {shown} |\n")
+        out.flush()
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
