@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from payments_ledger.errors import LedgerError
-from payments_ledger.platform.postgres import auditor_role, relay_role, runtime_role
+from payments_ledger.platform.postgres import auditor_role, driver_url, relay_role, runtime_role
 
 # Any number, as long as nobody else on the server uses it: two starts at once take turns by it.
 MIGRATION_LOCK = 7_203_811_406
@@ -115,7 +115,7 @@ def _roles_of(url: str) -> dict[str, str]:
 
 
 def _engine(database_url: str) -> Engine:
-    return create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    return create_engine(driver_url(database_url).replace("postgresql://", "postgresql+psycopg://", 1))
 
 
 def _scripts() -> ScriptDirectory:

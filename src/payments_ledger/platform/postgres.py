@@ -1,5 +1,6 @@
 """PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -37,9 +38,14 @@ BLANK = r"\ "
 RECONNECT_SECONDS_MAX = 5.0
 
 
+# At the end of DATABASE_URL: a pooler in transaction mode stands before the server. It hands each transaction to any of
+# its own connections, so nothing may rest on a session: no settings at its start, no prepared statements.
+POOLER_MARK = re.compile(r"[?&]pgbouncer=true$")
+
+
 def driver_url(url: str) -> str:
-    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name and without our mark."""
+    return POOLER_MARK.sub("", url).replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 def runtime_role(url: str) -> str:
@@ -69,15 +75,24 @@ class Database:
     ) -> None:
         """`server_settings` are PostgreSQL's, on top of SERVER_SETTINGS."""
         self._role = role
-        options = (SERVER_SETTINGS | dict(server_settings or {})).items()
+        configured = SERVER_SETTINGS | dict(server_settings or {})
+        self._opening = _set_locally("role", "payments_ledger.tenant_ids")
+        self._opening_values: list[str] = []
+        session: dict[str, Any] = {
+            "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in configured.items())
+        }
+        if POOLER_MARK.search(url):
+            self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
+            self._opening_values = list(configured.values())
+            session = {"prepare_threshold": None}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             driver_url(url),
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 3,
-                "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in options),
                 "application_name": "payments-ledger",
                 "tcp_user_timeout": 5000,
+                **session,
             },
             min_size=1,
             max_size=pool_size_max,
@@ -116,8 +131,8 @@ class Database:
                 if snapshot is not None:
                     await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 await connection.execute(
-                    "SELECT set_config('role', %s, true), set_config('payments_ledger.tenant_ids', %s, true)",
-                    [self._role or "none", ",".join(sorted(set(tenants)))],
+                    self._opening,
+                    [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
                 )
                 yield connection
                 commits = True
@@ -144,6 +159,11 @@ class Database:
     def statistics(self) -> dict[str, Any]:
         """The pool's counters as psycopg_pool names them (pool_size, pool_available, requests_waiting …)."""
         return dict(self._pool.get_stats())
+
+
+def _set_locally(*names: str) -> bytes:
+    """The statement that gives settings their values until the transaction ends."""
+    return f"SELECT {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
 
 
 async def transaction_time(conn: Connection) -> datetime:
