@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -81,7 +81,13 @@ class Database:
         session: dict[str, Any] = {
             "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in configured.items())
         }
+        self._isolation: IsolationLevel | None = None
+        self._is_read_only: bool | None = None
         if POOLER_MARK.search(url):
+            # These two are said when a transaction begins; afterwards it would be too late.
+            if isolation := configured.pop("default_transaction_isolation", None):
+                self._isolation = IsolationLevel[isolation.upper().replace(" ", "_")]
+            self._is_read_only = configured.pop("default_transaction_read_only", "off") == "on" or None
             self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
             self._opening_values = list(configured.values())
             session = {"prepare_threshold": None}
@@ -98,6 +104,7 @@ class Database:
             max_size=pool_size_max,
             timeout=CONNECTION_WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
+            configure=self._configure,
             check=AsyncConnectionPool.check_connection,
             open=False,
         )
@@ -146,6 +153,10 @@ class Database:
             raise (OutcomeUnknown if commits else DatabaseAway) from error
         finally:
             await self._pool.putconn(connection)
+
+    async def _configure(self, connection: Connection) -> None:
+        await connection.set_isolation_level(self._isolation)
+        await connection.set_read_only(self._is_read_only)
 
     async def is_up(self) -> bool:
         """Whether a statement can be executed now."""
