@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
+from payments_ledger.platform.arrays import write_arrays_quickly
 
 type Connection = AsyncConnection[TupleRow]
 
@@ -106,6 +107,7 @@ class Database:
             reconnect_timeout=RECONNECT_SECONDS_MAX,
             configure=self._configure,
             check=AsyncConnectionPool.check_connection,
+            configure=write_arrays_quickly,
             open=False,
         )
 
