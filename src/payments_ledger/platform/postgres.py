@@ -107,7 +107,6 @@ class Database:
             reconnect_timeout=RECONNECT_SECONDS_MAX,
             configure=self._configure,
             check=AsyncConnectionPool.check_connection,
-            configure=write_arrays_quickly,
             open=False,
         )
 
@@ -157,6 +156,7 @@ class Database:
             await self._pool.putconn(connection)
 
     async def _configure(self, connection: Connection) -> None:
+        await write_arrays_quickly(connection)
         await connection.set_isolation_level(self._isolation)
         await connection.set_read_only(self._is_read_only)
 
