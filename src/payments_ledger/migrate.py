@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from payments_ledger.errors import LedgerError
+from payments_ledger.errors import Conflict
 from payments_ledger.platform.postgres import auditor_role, driver_url, relay_role, runtime_role
 
 # Any number, as long as nobody else on the server uses it: two starts at once take turns by it.
@@ -29,11 +29,11 @@ PAUSE_SECONDS = 3.0
 _STOOD_IN_THE_WAY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
-class MigrationGaveUp(LedgerError):
+class MigrationGaveUp(Conflict):
     """A migration could not get its locks. Nothing was changed."""
 
 
-class MigrationsDisagree(LedgerError):
+class MigrationsDisagree(Conflict):
     """The migrations of this program and those of the database do not fit together. Nothing was changed."""
 
 
