@@ -17,7 +17,7 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
 from psycopg import sql
 
-from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
+from payments_ledger.platform.embedded_postgres import EmbeddedPostgres, find_programs
 
 # scripts/test.sh sets it to "docker" when a program is missing, cannot be installed, and Docker answers.
 FALLBACK_VARIABLE = "TEST_SERVICES"
@@ -118,6 +118,16 @@ class PostgresServer:
                 conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
             conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
         return self._server.url(name).replace("app:app@", f"{owner}@" if owner != "app" else "app:app@")
+
+    def create_backup_role(self, name: str) -> None:
+        """Makes who may read every row, row-level security notwithstanding, and change none (docs/operations.md)."""
+        with self._server.connect_as_superuser() as conn:
+            conn.execute(sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS").format(sql.Identifier(name)))
+            conn.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))
+
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's own programs, of the server's version (pg_dump)."""
+        return find_programs() / name
 
 
 class _Run(Protocol):

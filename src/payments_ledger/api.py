@@ -1,6 +1,7 @@
 """Process 1, the API: what it holds, and every route that it serves."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
+from payments_ledger.platform.leaving import leave_when_asked
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
@@ -134,8 +136,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def create_app_from_environment() -> FastAPI:
-    """What a server's worker process calls."""
+    """What a server's process calls, once it takes signals: those come to us first."""
     settings = Settings()
+    stop_serving = signal.getsignal(signal.SIGTERM)
+    assert callable(stop_serving)
+    leave_when_asked(lambda: stop_serving(signal.SIGTERM, None), grace_seconds=settings.shutdown_grace_seconds)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     export_spans("payments-ledger-api")

@@ -121,7 +121,7 @@ class Worker:
             await self.run()
 
     async def run(self) -> None:
-        """Works until cancelled, then finishes what is in hand."""
+        """Works until cancelled, then finishes the messages in hand and publishes what is due."""
         await self._database.open()
         await self._outbox.open()
         try:
@@ -137,6 +137,8 @@ class Worker:
                 if self._settings.verify_seconds:
                     tasks.create_task(self._watch.run())
         finally:
+            # Before the commands close: in memory the relay hands the events to handlers that need them.
+            await self._relay.flush()
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()
             await self._publisher.close()

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import signal
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -93,15 +92,17 @@ def explained(settings: "Settings") -> Iterator[None]:
 
 
 async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
-    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case."""
+    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case. A second one ends it."""
+    from payments_ledger.platform.leaving import leave_when_asked
+
     task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, task.cancel)
+    undo = leave_when_asked(task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
         return None
+    finally:
+        undo()
 
 
 def fail(what: str, remedy: str, status: int = REFUSED) -> NoReturn:

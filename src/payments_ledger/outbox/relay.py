@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
+from typing import Any
 
 import psycopg
 import structlog
@@ -26,6 +27,10 @@ BATCH_SIZE_MAX = 200
 POLL_SECONDS = 0.025
 # An event that somebody needs and no queue takes is tried again after 1, 2, 4 … seconds.
 POSTPONE_SECONDS_MAX = 60.0
+# Another relay takes over what this one leaves, so its leaving need not wait for all of it.
+FLUSH_SECONDS_MAX = 5.0
+# Longer than the publisher waits for the broker.
+STEP_SECONDS_MAX = 12.0
 AWAY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -39,11 +44,11 @@ class Relay:
         self._is_needed = is_needed
 
     async def run(self) -> None:
-        """Relays until cancelled; waits for the database or the broker when one is away."""
+        """Relays until cancelled, and finishes the step it is at; waits while the database or the broker is away."""
         failures = 0
         while True:
             try:
-                relayed = await self.step()
+                relayed = await _to_its_end(self.step())
                 failures = 0
             except (BrokerAway, Unavailable, psycopg.Error) as error:
                 log.warning("relay waits", reason=f"{type(error).__name__}: {error}")
@@ -58,6 +63,15 @@ class Relay:
                 continue
             if not relayed:
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def flush(self) -> None:
+        """Relays what is due now, within FLUSH_SECONDS_MAX; the rest is for the next relay."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS_MAX):
+                while await self.step():
+                    pass
+        except (TimeoutError, BrokerAway, Unavailable, psycopg.Error) as error:
+            log.warning("events are left to the next relay", reason=f"{type(error).__name__}: {error}")
 
     async def step(self) -> int:
         """One transaction: claim, publish with confirm, mark; returns how many events were claimed."""
@@ -98,6 +112,19 @@ class Relay:
 @cache
 def _relayed(type_: str, outcome: str) -> Counter:
     return EVENTS_RELAYED.labels(type_, outcome)
+
+
+async def _to_its_end(step: Coroutine[Any, Any, int]) -> int:
+    """As await does, but a step that has begun is finished: what it has published is then marked, not sent again."""
+    task = asyncio.create_task(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=STEP_SECONDS_MAX)
+        task.cancel()
+        if task.done() and not task.cancelled() and (error := task.exception()):
+            log.warning("the last step failed", reason=f"{type(error).__name__}: {error}")
+        raise
 
 
 def _message(event: DueEvent) -> Message:
