@@ -4,8 +4,9 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# The servers of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
-servers=(redis-server rabbitmq-server)
+# The servers of the tests besides PostgreSQL, which is in the Python environment, and what sets a process's clock.
+# Their packages have the same names.
+servers=(redis-server rabbitmq-server faketime)
 
 # Where tests/services.py looks, too: Debian leaves /usr/sbin out of most users' PATH.
 missing_servers() {
