@@ -2,9 +2,7 @@
 
 import os
 import random
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +16,11 @@ from psycopg.rows import TupleRow
 from payments_ledger.platform.postgres import driver_url
 from payments_ledger.verify.audit import audit
 from tests.faults.background import Background
+from tests.faults.engine import PROGRAM, Process
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
-PROGRAM = Path(sys.executable).with_name("payments-ledger")
 TENANT = "tenant_demo"
 START_SECONDS_MAX = 60.0
 UNLIMITED = "1000000"
@@ -38,63 +36,6 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(pause)
-
-
-class Process:
-    """A process of the engine, started and struck as often as one likes."""
-
-    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
-        self._arguments = arguments
-        self._environment = environment
-        self._log = log
-        log.touch()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, failpoints: str = "", minutes_off: int = 0, **environment: str) -> None:
-        """`minutes_off` is how far its clock is ahead of all others."""
-        clock = ("faketime", "-f", f"{minutes_off:+}m") if minutes_off else ()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*clock, str(PROGRAM), *self._arguments],
-                env=self._environment | {"FAILPOINTS": failpoints, "DONT_FAKE_MONOTONIC": "1"} | environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def restart(self, *, failpoints: str = "", minutes_off: int = 0, **environment: str) -> None:
-        self.kill()
-        self.start(failpoints=failpoints, minutes_off=minutes_off, **environment)
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self.wait()
-
-    def terminate(self) -> None:
-        """Asks it to finish; it does not return before that."""
-        self._signal(signal.SIGTERM)
-        self.wait()
-
-    def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def wait(self) -> int:
-        """Its exit status, negative if a signal ended it."""
-        return self._process.wait(30) if self._process else 0
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
 
 
 class System:
