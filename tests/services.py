@@ -27,6 +27,8 @@ PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/op
 # Below the ports that Linux and macOS hand out by themselves. A client that knocks at a stopped server's port could
 # otherwise be given that very port as its own, connect to itself, and keep the server from coming back.
 PORTS = range(15_000, 32_000)
+# pytest-xdist runs the tests in several processes, which share the ports out among them.
+PROCESSES_MAX = 16
 STOP_SECONDS_MAX = 30
 
 
@@ -292,7 +294,7 @@ class RedisServer(_Server):
     start_seconds_max = 30
 
     def __init__(self, folder: Path) -> None:
-        port = _free_port()
+        port = free_port()
         program = _find_program("redis-server")
         if program is None:
             super().__init__(_Container("redis:7", port=port, inner_port=6379), port)
@@ -321,7 +323,7 @@ class RabbitmqServer(_Server):
     def __init__(self, folder: Path) -> None:
         self._epmd: _Process | None = None
         self._environment: dict[str, str] | None = None
-        port = _free_port()
+        port = free_port()
         program = _find_program("rabbitmq-server")
         if program is None:
             super().__init__(_Container("rabbitmq:3-management", port=port, inner_port=5672), port)
@@ -379,11 +381,11 @@ def _rabbitmq_environment(program: Path, folder: Path, port: int) -> dict[str, s
         | {
             "HOME": str(folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
             "RABBITMQ_NODENAME": "payments-ledger-test@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(port),
-            "RABBITMQ_DIST_PORT": str(_free_port()),
+            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(folder / "logs"),
@@ -427,8 +429,9 @@ def _find_program(name: str) -> str | None:
     return program
 
 
-def _free_port() -> int:
-    for port in random.sample(PORTS, 100):
+def free_port() -> int:
+    """A port that nobody listens at, and that no other process of these tests is given."""
+    for port in random.sample(PORTS[_place_among_processes() :: PROCESSES_MAX], 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -437,3 +440,7 @@ def _free_port() -> int:
                 continue
             return port
     raise ServiceFailed("No free port on loopback.")
+
+
+def _place_among_processes() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES_MAX

@@ -1,7 +1,7 @@
 """Process 1, the API: what it holds, and every route that it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -20,7 +20,7 @@ from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import chaos_of
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.platform import failpoints, health, metrics, rabbitmq, redis
+from payments_ledger.platform import failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
@@ -28,7 +28,8 @@ from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
-from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.platform.settings import Settings
+from payments_ledger.platform.vitals import note_vitals
 
 # What a browser's script of another origin may send and read, besides what it always may.
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Tenant-Id", "X-Correlation-Id")
@@ -60,9 +61,11 @@ def create_app(settings: Settings) -> FastAPI:
         hash_of_nobody()
         await database.open()
         keeping_up = asyncio.create_task(chaos.run())
-        async with _checks(settings, database) as app.state.checks:
+        vitals = asyncio.create_task(note_vitals({"requests": database}))
+        async with health.checks_of(settings, database) as app.state.checks:
             yield
         keeping_up.cancel()
+        vitals.cancel()
         await chaos.close()
         await commands.drain()
         await counters.close()
@@ -126,26 +129,3 @@ def create_app_from_environment() -> FastAPI:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     return create_app(settings)
-
-
-@asynccontextmanager
-async def _checks(settings: Settings, database: Database) -> AsyncIterator[health.Checks]:
-    """What readyz asks of each dependency; what runs in memory is always there."""
-
-    async def always() -> bool:
-        return True
-
-    checks: dict[str, Callable[[], Awaitable[bool]]] = {
-        health.NEEDED: database.is_up,
-        "redis": always,
-        "rabbitmq": always,
-    }
-    if not settings.rabbitmq_url.startswith(MEMORY_URL):
-        checks["rabbitmq"] = lambda: rabbitmq.is_up(settings.rabbitmq_url)
-    if settings.redis_url.startswith(MEMORY_URL):
-        yield checks
-        return
-    client = redis.connect(settings.redis_url)
-    checks["redis"] = lambda: redis.is_up(client)
-    yield checks
-    await client.aclose()

@@ -74,14 +74,19 @@ UNDERSTOOD: dict[str, dict[str, tuple[type[BaseModel], dict[str, Any]]]] = {
 
 
 def document() -> str:
-    """The AsyncAPI 3.0 document as YAML, with the exchanges' default names."""
+    """The AsyncAPI 3.0 document as YAML."""
+    return "# Written by `payments-ledger asyncapi`. Do not edit.\n" + "\n".join(_yaml(content())) + "\n"
+
+
+def content() -> dict[str, Any]:
+    """The AsyncAPI 3.0 document, with the exchanges' default names."""
     fields = Settings.model_fields
     exchanges = {
         "orders": fields["orders_exchange"].default,
         "payments": PAYMENTS_EXCHANGE,
         "tenants": fields["tenants_exchange"].default,
     }
-    described = {
+    return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Payments Ledger",
@@ -109,7 +114,6 @@ def document() -> str:
             "schemas": _schemas(),
         },
     }
-    return "# Written by `payments-ledger asyncapi`. Do not edit.\n" + "\n".join(_yaml(described)) + "\n"
 
 
 def _understood_keys() -> Iterator[tuple[str, str]]:

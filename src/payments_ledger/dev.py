@@ -3,18 +3,17 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
 from pydantic import SecretStr
 from rich.console import Console
 
 from payments_ledger.api import create_app
 from payments_ledger.migrate import migrate
 from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
-from payments_ledger.platform.http_server import BoundedHttp
+from payments_ledger.platform.http_server import server_beside
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.seed import seed
@@ -22,14 +21,6 @@ from payments_ledger.walk import walk_one_payment
 from payments_ledger.worker import Worker
 
 HOST = "127.0.0.1"
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to us: they end the whole process, not only the API."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def run(*, port: int, once: bool, data: Path) -> int:
@@ -75,16 +66,7 @@ async def run(*, port: int, once: bool, data: Path) -> int:
 @asynccontextmanager
 async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
     """The API and the worker, as long as the block lasts."""
-    server = _Server(
-        uvicorn.Config(
-            create_app(settings),
-            http=BoundedHttp,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-        )
-    )
+    server = server_beside(create_app(settings))
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[listener]))
         working = tasks.create_task(Worker(settings).run())

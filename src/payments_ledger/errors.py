@@ -174,6 +174,14 @@ class AlreadyMoved(IllegalMove):
     """The payment already has the status that was asked for."""
 
 
+class TenantExists(Conflict):
+    """There is a tenant with this id already."""
+
+
+class UserExists(Conflict):
+    """The tenant has a user with this e-mail address already."""
+
+
 class LocksOut(Conflict):
     """After this change its author could not administer the tenant any more."""
 

@@ -9,12 +9,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from prometheus_client import Counter
 from psycopg.rows import dict_row
 
 from payments_ledger.batching import Command, TryAgain, UseCase
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.postgres import Connection
+
+KEYED_REQUESTS = Counter(
+    "ledger_idempotency_total", "Requests with an Idempotency-Key; a batch that is run again counts again", ["outcome"]
+)
+_FRESH, _REPLAYED, _CONFLICT = map(KEYED_REQUESTS.labels, ("fresh", "replayed", "conflict"))
 
 KEY_LENGTH_MAX = 255
 
@@ -84,6 +90,7 @@ def answer_once[C: Command, O](
         to_keep = [(request, answers[id(request)]) for request in fresh if request.scope]
         await failpoint(Place.ANSWERS_BEFORE_KEPT)
         await _keep_answers(conn, to_keep)
+        _FRESH.inc(len(to_keep))
         first |= {request.scope: (request.fingerprint, answer) for request, answer in to_keep if request.scope}
         return [answers[id(request)] if id(request) in answers else _repeat(request, first) for request in requests]
 
@@ -111,7 +118,9 @@ def _repeat[C: Command](request: Keyed[C], first: dict[Scope, tuple[bytes, Answe
     assert request.scope is not None
     its_fingerprint, answer = first[request.scope]
     if its_fingerprint != request.fingerprint:
+        _CONFLICT.inc()
         return Rejected(IdempotencyKeyReused())
+    _REPLAYED.inc()
     return replace(answer, replayed=True)
 
 

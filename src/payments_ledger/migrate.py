@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 
@@ -32,6 +33,13 @@ def migrate(database_url: str) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def newest_version() -> str:
+    """The migration that this program needs to have been applied."""
+    newest = ScriptDirectory(str(_migrations_folder())).get_current_head()
+    assert newest is not None
+    return newest
 
 
 def _ensure_role(connection: Connection, role: str) -> None:

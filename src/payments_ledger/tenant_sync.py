@@ -9,17 +9,14 @@ import structlog
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
+from payments_ledger.admin.use_cases import begin_tenant
 from payments_ledger.audit import AuditRecord, Origin, record_audit
-from payments_ledger.auth.policy import DEFAULT_POLICIES, ROLE_PERMISSIONS
-from payments_ledger.auth.queries import insert_roles, put_policies
 from payments_ledger.batching import GroupCommit
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
-from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.platform.exact_json import parse_exact_json
 from payments_ledger.platform.messaging import DeadLetter, Handler, Message
 from payments_ledger.platform.postgres import Connection
 from payments_ledger.platform.tracing import current_trace
-from payments_ledger.tenants.queries import insert_tenant, suspend_tenant, update_tenant
+from payments_ledger.tenants.queries import suspend_tenant, update_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -74,17 +71,13 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
     once more, stays suspended.
     """
     for command in sorted(commands, key=lambda command: command.tenant_id):
-        is_new = await insert_tenant(
+        await begin_tenant(
             conn,
             tenant_id=command.tenant_id,
             name=command.name or command.tenant_id,
             plan=command.plan or PLAN_DEFAULT,
             region=command.region or REGION_DEFAULT,
         )
-        if is_new:
-            await put_policies(conn, command.tenant_id, DEFAULT_POLICIES)
-        await insert_roles(conn, command.tenant_id, ROLE_PERMISSIONS)
-        await insert_accounts(conn, command.tenant_id, DEFAULT_ACCOUNTS)
         if command.updates:
             await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
         if command.suspends:

@@ -1,16 +1,21 @@
 """Process 2, the worker: the relay, the consumers, and the table that says which event leads to which use case."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import psycopg
 import structlog
+from fastapi import FastAPI
+from prometheus_client import Histogram
 from pydantic import ValidationError
 
 from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
 from payments_ledger.errors import IllegalMove, Rejected, Unavailable
+from payments_ledger.gauges import Gauges
 from payments_ledger.idempotency import delete_expired_keys
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
@@ -19,14 +24,24 @@ from payments_ledger.outbox.relay import Relay
 from payments_ledger.outbox.reminder import Reminder
 from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
+from payments_ledger.platform import health, metrics
+from payments_ledger.platform.http_server import server_beside
 from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, Message, Publisher
 from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace
+from payments_ledger.platform.vitals import note_vitals
 from payments_ledger.tenant_sync import TenantMessages
+from payments_ledger.verify.watch import Watch
 
 log = structlog.get_logger(__name__)
+
+SETTLEMENT_SECONDS = Histogram(
+    "ledger_settlement_seconds",
+    "From a payment's confirmation to its settlement, by the database's clock",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+)
 
 PAYMENTS_EXCHANGE = "payments.x"
 PAYMENTS_QUEUE = Queue(
@@ -51,6 +66,16 @@ def tenants_queue(settings: Settings) -> Queue:
     return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
 
 
+def consumed_queues(settings: Settings) -> list[Queue]:
+    """The queues that a worker with these settings consumes."""
+    queues = [PAYMENTS_QUEUE]
+    if settings.orders_integration_enabled:
+        queues.append(orders_queue(settings))
+    if settings.tenants_sync_enabled:
+        queues.append(tenants_queue(settings))
+    return queues
+
+
 def _keys(routing_keys: str) -> list[str]:
     return [key.strip() for key in routing_keys.split(",") if key.strip()]
 
@@ -69,7 +94,7 @@ CLEAR_AT_ONCE = 1000
 
 
 class Worker:
-    """Everything that follows a request up: publishes the outbox, settles what was authorized, clears old keys."""
+    """Everything that follows a request up: publishes the outbox, settles, clears old keys, audits the books."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url
@@ -82,9 +107,18 @@ class Worker:
         self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
-        self._publisher, self._consumers = _transport(settings.rabbitmq_url, self._subscriptions(), self._chaos)
+        subscriptions = self._subscriptions()
+        self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
         self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
         self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
+        broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
+        self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
+
+    async def serve(self, host: str) -> None:
+        """Works as `run` does, and shows its health and its metrics at WORKER_PORT meanwhile."""
+        async with _serving(self._pages(), host, self._settings.worker_port):
+            await self.run()
 
     async def run(self) -> None:
         """Works until cancelled, then finishes what is in hand."""
@@ -98,6 +132,10 @@ class Worker:
                 tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
+                tasks.create_task(self._gauges.run())
+                tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
+                if self._settings.verify_seconds:
+                    tasks.create_task(self._watch.run())
         finally:
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()
@@ -130,6 +168,19 @@ class Worker:
             if not isinstance(outcome.error, IllegalMove):
                 raise DeadLetter(outcome.error.detail)
             log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
+        else:
+            SETTLEMENT_SECONDS.observe((outcome.updated_at - event.occurred_at).total_seconds())
+
+    def _pages(self) -> FastAPI:
+        @asynccontextmanager
+        async def hold_checks(app: FastAPI) -> AsyncIterator[None]:
+            async with health.checks_of(self._settings, self._database) as app.state.checks:
+                yield
+
+        pages = FastAPI(lifespan=hold_checks, openapi_url=None)
+        pages.include_router(health.router)
+        pages.include_router(metrics.router)
+        return pages
 
     def _is_needed(self, event: DueEvent) -> bool:
         """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""
@@ -146,6 +197,26 @@ class Worker:
                 log.warning("clearing waits", reason=f"{type(error).__name__}: {error}")
                 deleted = 0
             await asyncio.sleep(0 if deleted == CLEAR_AT_ONCE else CLEAR_SECONDS)
+
+
+@asynccontextmanager
+async def _serving(pages: FastAPI, host: str, port: int) -> AsyncIterator[None]:
+    """Serves while the block runs. Port 0: not at all; nor if the port is taken, since payments come first."""
+    try:
+        listener = socket.create_server((host, port)) if port else None
+    except OSError as error:
+        log.error("no health and no metrics are shown", port=port, reason=str(error))
+        listener = None
+    if listener is None:
+        yield
+        return
+    server = server_beside(pages)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def _transport(

@@ -1,8 +1,8 @@
 """API and worker as processes of their own, on a real PostgreSQL, Redis and RabbitMQ."""
 
+import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from payments_ledger.cli import app
+from payments_ledger.platform.logging import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
@@ -45,6 +49,10 @@ class Engine:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def worker_url(self) -> str:
+        return f"http://127.0.0.1:{self.environment['WORKER_PORT']}"
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -80,11 +88,17 @@ class Engine:
         eventually(lambda: httpx.get(f"{self.base_url}/readyz").is_success)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def command(engine: Engine, *arguments: str, typed: str = "", **variables: str) -> Result:
+    """What a command prints, and its exit status; in this process, which has imported everything already."""
+    try:
+        done = CliRunner().invoke(
+            app, arguments, prog_name=PROGRAM.name, input=typed, env=engine.environment | variables
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+        configure_logging(level="CRITICAL", log_format="json")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    return done
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +109,7 @@ def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server:
         "REDIS_URL": redis_server.url,
         "RABBITMQ_URL": rabbitmq_server.url,
         "JWT_SECRET": SECRET,
+        "WORKER_PORT": str(free_port()),
         "RATE_LIMIT_WRITE_PER_MIN": "1000000",
         "RATE_LIMIT_READ_PER_MIN": "1000000",
         "LOGIN_RATE_LIMIT_PER_MIN": "1000000",

@@ -49,8 +49,11 @@ def test_the_one_shot_commands_run_with_the_environment_of_their_container(servi
 def test_api_and_worker_serve_with_the_environment_of_their_containers(engine: Engine) -> None:
     here = {name: engine.environment[name] for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "PATH")}
     contained = Engine(environment_of("api") | here, engine.port)
-    api = [argument.replace("0.0.0.0", "127.0.0.1") for argument in SERVICES["api"]["command"]]  # noqa: S104
-    with contained.process(*api, "--port", str(engine.port)), contained.process(*SERVICES["worker"]["command"]):
+    api, worker = (
+        [argument.replace("0.0.0.0", "127.0.0.1") for argument in SERVICES[service]["command"]]  # noqa: S104
+        for service in ("api", "worker")
+    )
+    with contained.process(*api, "--port", str(engine.port)), contained.process(*worker):
         contained.wait_until_ready()
 
 

@@ -8,7 +8,7 @@ from payments_ledger.audit import Origin
 from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.routes import payment_body
+from payments_ledger.payments.routes import PATH, payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,
@@ -32,9 +32,9 @@ async def create_a_payment(
 
     def render(_: CreatePayment, payment: Payment) -> Answer:
         created.append(payment)
-        return Answer(HTTPStatus.CREATED, payment_body(payment))
+        return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 
-    scope = Scope(tenant_id, "tester", "POST /v1/payment-intents", idempotency_key) if idempotency_key else None
+    scope = Scope(tenant_id, "tester", f"POST {PATH}", idempotency_key) if idempotency_key else None
     async with database.transaction([tenant_id]) as conn:
         await answer_once(create_payments, render)(conn, [Keyed(command, scope, b"f", 60)])
     return created[0]

@@ -31,6 +31,7 @@ TABLES = (
     "audit_log",
     "policies",
     "orders",
+    "payment_counts",
 )
 
 
@@ -241,7 +242,7 @@ async def test_a_posting_cannot_refer_to_another_tenants_entry_or_account(
             )
 
 
-async def test_the_relay_sees_the_outbox_of_all_and_nothing_else(
+async def test_the_relay_sees_the_outbox_and_the_counts_of_all_and_nothing_else(
     database: Database, database_url: str, tenant: str
 ) -> None:
     await settle_a_payment(database, tenant)
@@ -251,7 +252,7 @@ async def test_the_relay_sees_the_outbox_of_all_and_nothing_else(
         async with relay.transaction() as conn:
             cursor = await conn.execute("SELECT count(*) FROM outbox_events WHERE tenant_id = %s", [tenant])
             assert await cursor.fetchone() == (3,)
-        for table in set(TABLES) - {"outbox_events", "idempotency_keys"}:
+        for table in set(TABLES) - {"outbox_events", "idempotency_keys", "payment_counts"}:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 async with relay.transaction([tenant]) as conn:
                     await conn.execute(f"SELECT FROM {table}")

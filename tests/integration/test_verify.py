@@ -1,5 +1,6 @@
 """The audit: clean books pass, and each way to break them is found by the check that is there for it."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +9,13 @@ import pytest
 
 from payments_ledger.money import Money
 from payments_ledger.payments.use_cases import RefundPayment, refund_payments
-from payments_ledger.platform.postgres import Database, auditor_role, driver_url
+from payments_ledger.platform.postgres import Connection, Database, auditor_role, driver_url
+from payments_ledger.verify import audit as auditing
 from payments_ledger.verify.audit import Result, audit
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN
+from payments_ledger.verify.horizon import Horizon
 from payments_ledger.verify.report import as_json
+from tests import big_book
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
 
@@ -46,6 +50,7 @@ async def test_clean_books_pass_and_everything_was_looked_at(
     results = [result async for result in audit(database_url, tenant_id=tenant)]
     assert {result.check.name: result.examined for result in results if result.ok} == {
         "entries_have_postings": 2,
+        "postings_are_accounted_for": 2,
         "totals_are_the_fold_of_the_postings": 4,
         "settled_payments_are_posted_once": 4,
         "entries_have_their_payment": 2,
@@ -54,11 +59,13 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "nothing_waits_too_long": 1,
         "kept_answers_match_their_payment": 1,
         "changes_are_audited": 4,
-        "tenants_never_meet": 9,
+        "events_match_their_payment": 9,
+        "audit_rows_have_their_payment": 9,
     }
 
 
 POSTINGS = "entries_have_postings"
+ACCOUNTED = "postings_are_accounted_for"
 TOTALS = "totals_are_the_fold_of_the_postings"
 POSTED_ONCE = "settled_payments_are_posted_once"
 PAYMENT_OF_ENTRY = "entries_have_their_payment"
@@ -66,7 +73,8 @@ REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
 ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
-APART = "tenants_never_meet"
+EVENTS = "events_match_their_payment"
+AUDIT_ROWS = "audit_rows_have_their_payment"
 
 OURS = "tenant_id = %(tenant)s"
 IN_JPY = f"{OURS} AND currency = 'JPY'"
@@ -78,10 +86,10 @@ CREATED = f"{OURS} AND status = 'CREATED'"
     ("statement", "found_by"),
     [
         (f"DELETE FROM ledger_postings WHERE {IN_JPY}", {POSTINGS, TOTALS, POSTED_ONCE}),
-        (f"UPDATE ledger_postings SET position = 2 WHERE {IN_JPY}", {POSTINGS}),
+        (f"UPDATE ledger_postings SET position = 2 WHERE {IN_JPY}", {POSTINGS, POSTED_ONCE}),
         (f"UPDATE ledger_postings SET amount = amount + 1 WHERE {IN_JPY}", {TOTALS, POSTED_ONCE}),
         (f"UPDATE account_totals SET debits = debits + 1 WHERE {IN_JPY}", {TOTALS}),
-        (f"DELETE FROM account_totals WHERE {IN_JPY} AND account = 'CASH'", {TOTALS}),
+        (f"DELETE FROM account_totals WHERE {IN_JPY} AND account = 'CASH'", {ACCOUNTED}),
         (
             f"""
             INSERT INTO account_totals
@@ -94,7 +102,7 @@ CREATED = f"{OURS} AND status = 'CREATED'"
             DELETE FROM ledger_entries
             WHERE {OURS} AND source_id = (SELECT id FROM payment_intents WHERE {IN_JPY})
             """,
-            {POSTED_ONCE},
+            {POSTED_ONCE, ACCOUNTED},
         ),
         (
             f"""
@@ -104,27 +112,30 @@ CREATED = f"{OURS} AND status = 'CREATED'"
             """,
             {POSTINGS, PAYMENT_OF_ENTRY},
         ),
-        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE}),
-        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE}),
-        (f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}", {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES}),
-        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES}),
+        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE, EVENTS}),
+        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE, EVENTS}),
+        (
+            f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}",
+            {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES, AUDITED},
+        ),
+        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES, AUDITED}),
         (f"UPDATE payment_intents SET version = 2 WHERE {CREATED}", {MOVES, AUDITED}),
-        (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, APART}),
-        (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS}),
-        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS}),
+        (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, EVENTS, AUDIT_ROWS}),
+        (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS, EVENTS}),
+        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS, EVENTS}),
         (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (f"UPDATE outbox_events SET sequence = 9 WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (
             f"UPDATE outbox_events SET payload = replace(payload::text, 'SETTLED', 'FAILED')::json WHERE {OURS}",
-            {MOVES},
+            {EVENTS},
         ),
         (
             f"UPDATE outbox_events SET payload = replace(payload::text, %(tenant)s, 'another')::json WHERE {OURS}",
-            {APART},
+            {EVENTS},
         ),
-        (f"UPDATE outbox_events SET headers = '{{}}' WHERE {OURS}", {APART}),
+        (f"UPDATE outbox_events SET headers = '{{}}' WHERE {OURS}", {EVENTS}),
         (f"DELETE FROM audit_log WHERE {OURS} AND action = 'payment.settle'", {AUDITED}),
-        (f"UPDATE audit_log SET target = 'another' WHERE {OURS} AND action = 'payment.create'", {AUDITED}),
+        (f"UPDATE audit_log SET target = 'another' WHERE {OURS} AND action = 'payment.create'", {AUDITED, AUDIT_ROWS}),
     ],
 )
 async def test_broken_books_are_found(
@@ -212,3 +223,74 @@ async def test_the_auditor_can_change_nothing(database: Database, database_url: 
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 async with auditor.transaction([tenant]) as conn:
                     await conn.execute(statement)
+
+
+async def test_what_retention_has_dropped_is_no_loss_but_what_is_younger_is(
+    database: Database, database_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await settle_a_payment(database, tenant)
+    created = await create_a_payment(database, tenant)
+    moved = await confirm_a_payment(database, created)
+    young = await create_a_payment(database, tenant)
+
+    async def from_the_confirmation_on(_: Connection) -> Horizon:
+        return Horizon(events_since=moved.updated_at, audit_since=moved.updated_at)
+
+    # All of the first payment is gone, and of the second one how it began.
+    for table, time in (("outbox_events", "created_at"), ("audit_log", "at")):
+        tamper(database_url, tenant, f"DELETE FROM {table} WHERE {OURS} AND {time} < '{moved.updated_at}'")
+    gone = {MOVES, AUDITED}
+    assert set(await broken_checks(database_url, tenant)) == gone
+    monkeypatch.setattr(auditing, "find_horizon", from_the_confirmation_on)
+    assert await broken_checks(database_url, tenant) == {}
+    for table, target in (("outbox_events", "aggregate_id"), ("audit_log", "target")):
+        tamper(database_url, tenant, f"DELETE FROM {table} WHERE {OURS} AND {target} IN ('{moved.id}', '{young.id}')")
+    broken = await broken_checks(database_url, tenant)
+    assert set(broken) == gone
+    for result in broken.values():
+        assert {failure["payment_id"] for failure in result.failures} == {str(moved.id), str(young.id)}
+        assert str(old.id) not in str(result.failures)
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        # A way that no payment may go: it was AUTHORIZED only after it was SETTLED.
+        (
+            f"""
+            UPDATE outbox_events SET event_type = CASE sequence WHEN 2 THEN 'payment.settled'
+                                                                ELSE 'payment.authorized' END
+            WHERE {OURS} AND sequence > 1
+              AND aggregate_id = (SELECT id FROM payment_intents WHERE {IN_JPY})
+            """,
+            {MOVES, EVENTS},
+        ),
+        (
+            f"UPDATE audit_log SET action = 'payment.create' WHERE {OURS} AND action = 'payment.authorize'",
+            {AUDITED},
+        ),
+        (f"UPDATE ledger_postings SET entry_id = gen_random_uuid() WHERE {IN_JPY}", {POSTINGS, ACCOUNTED, POSTED_ONCE}),
+        (f"UPDATE idempotency_keys SET route = route || '/another/confirm' WHERE {OURS}", {ANSWERS}),
+        (f"UPDATE idempotency_keys SET location = '/v1/payment-intents/another' WHERE {OURS}", {ANSWERS}),
+        (f"UPDATE idempotency_keys SET body = replace(body::text, '226964', '226965')::bytea WHERE {OURS}", {ANSWERS}),
+        (
+            f"UPDATE outbox_events SET payload = replace(payload::text, '100.00', '1.0000')::json WHERE {OURS}",
+            {EVENTS},
+        ),
+        (f"UPDATE idempotency_keys SET body = 'no JSON' WHERE {OURS}", {ANSWERS}),
+    ],
+)
+async def test_a_falsified_history_answer_or_event_is_found(
+    database: Database, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    await fill(database, tenant)
+    tamper(database_url, tenant, statement)
+    assert set(await broken_checks(database_url, tenant)) == found_by
+
+
+async def test_a_big_book_is_clean(database_url: str) -> None:
+    """The generator and the engine agree on what a book looks like: the audit is the judge of both."""
+    book = await asyncio.to_thread(big_book.fill, database_url, payments=2000, tenants=1)
+    results = [result async for result in audit(database_url, tenant_id=book.tenants[0])]
+    assert [result.check.name for result in results if not result.ok] == []
+    assert all(result.examined for result in results if result.check.name != "nothing_waits_too_long")

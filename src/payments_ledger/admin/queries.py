@@ -61,6 +61,13 @@ async def find_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
     return await cursor.fetchone()
 
 
+async def list_tenants(conn: Connection) -> list[Tenant]:
+    """Every tenant that the transaction's role may see, in the order of their ids."""
+    cursor = conn.cursor(row_factory=class_row(Tenant))
+    await cursor.execute("SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants ORDER BY tenant_id")
+    return await cursor.fetchall()
+
+
 async def lock_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
     """The tenant, locked until the transaction ends: changes of one tenant's administrators take turns."""
     cursor = conn.cursor(row_factory=class_row(Tenant))
@@ -102,6 +109,13 @@ async def find_user(conn: Connection, tenant_id: str, user_id: UUID) -> User | N
         {"tenant_id": tenant_id, "user_id": user_id},
     )
     return await cursor.fetchone()
+
+
+async def find_user_id(conn: Connection, tenant_id: str, email: str) -> UUID | None:
+    """The id of the user with this e-mail address, disabled or not."""
+    cursor = await conn.execute("SELECT id FROM users WHERE tenant_id = %s AND email = %s", [tenant_id, email])
+    row = await cursor.fetchone()
+    return row[0] if row else None
 
 
 async def list_users(

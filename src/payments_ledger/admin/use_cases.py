@@ -4,7 +4,7 @@ Nobody locks himself out: a change after which its author could not administer t
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,15 @@ from payments_ledger.admin import queries
 from payments_ledger.admin.documents import show_policy
 from payments_ledger.admin.queries import Tenant, User
 from payments_ledger.audit import AuditRecord, Origin, change, record_audit
-from payments_ledger.auth.policy import Attempt, Permission, Policy, decide
-from payments_ledger.auth.queries import list_policies, put_policies
+from payments_ledger.auth.policy import (
+    DEFAULT_POLICIES,
+    ROLE_PERMISSIONS,
+    Attempt,
+    Permission,
+    Policy,
+    decide,
+)
+from payments_ledger.auth.queries import insert_roles, insert_user, list_policies, put_policies
 from payments_ledger.auth.tokens import EVERY_TENANT
 from payments_ledger.batching import Command, UseCase
 from payments_ledger.errors import (
@@ -22,11 +29,16 @@ from payments_ledger.errors import (
     LocksOut,
     PolicyNotFound,
     Rejected,
+    TenantExists,
     TooManyPolicies,
     UnknownTenant,
+    UserExists,
     UserNotFound,
 )
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.platform.postgres import Connection
+from payments_ledger.tenants.queries import insert_tenant
 
 # All of a tenant's policies are looked through at each request: this many cost some 75 µs.
 POLICIES_MAX = 100
@@ -43,6 +55,27 @@ class Administrator:
     def is_locked_out(self, tenant_id: str, policies: Iterable[Policy]) -> bool:
         """Whether they could not do this once more under the policies."""
         return self.home == tenant_id and not decide(policies, self.attempt).allowed
+
+
+@dataclass(frozen=True, slots=True)
+class AddTenant:
+    tenant_id: str
+    name: str
+    plan: str
+    region: str
+    administrator: Administrator
+
+
+@dataclass(frozen=True, slots=True)
+class AddUser:
+    """`email` in lower case, as it is compared."""
+
+    tenant_id: str
+    user_id: UUID
+    email: str
+    password_hash: str = field(repr=False)
+    role: str
+    administrator: Administrator
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +133,54 @@ def one_by_one[C: Command, O](carry_out: Callable[[Connection, C], Awaitable[O]]
         return [outcomes[id(command)] for command in commands]
 
     return carry_out_each
+
+
+async def begin_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
+    """Adds a tenant with the roles, policies and accounts that every tenant begins with; whether it is new.
+
+    One that exists keeps its own policies, and gets what it lacks of the rest.
+    """
+    is_new = await insert_tenant(conn, tenant_id=tenant_id, name=name, plan=plan, region=region)
+    if is_new:
+        await put_policies(conn, tenant_id, DEFAULT_POLICIES)
+    await insert_roles(conn, tenant_id, ROLE_PERMISSIONS)
+    if tenant_id != EVERY_TENANT:
+        await insert_accounts(conn, tenant_id, DEFAULT_ACCOUNTS)
+    return is_new
+
+
+async def _add_tenant(conn: Connection, command: AddTenant) -> Tenant:
+    """Raises TenantExists."""
+    said = {"name": command.name, "plan": command.plan, "region": command.region}
+    if not await begin_tenant(conn, tenant_id=command.tenant_id, **said):
+        raise TenantExists
+    await _record(conn, command, "tenant.create", command.tenant_id, change(None, said))
+    return Tenant(command.tenant_id, **said, suspended_at=None)
+
+
+async def _add_user(conn: Connection, command: AddUser) -> User:
+    """Raises UnknownTenant, UserExists, or Invalid for a role that the tenant does not have."""
+    if await queries.lock_tenant(conn, command.tenant_id) is None:
+        raise UnknownTenant
+    # Nobody but the migrations may have made the home of the global administrators: its first user finds no role yet.
+    await insert_roles(conn, command.tenant_id, ROLE_PERMISSIONS)
+    if command.role not in await queries.list_permissions_by_role(conn, command.tenant_id):
+        raise Invalid("role", f"The tenant has no role {command.role}.")
+    is_new = await insert_user(
+        conn,
+        tenant_id=command.tenant_id,
+        user_id=command.user_id,
+        email=command.email,
+        password_hash=command.password_hash,
+        role=command.role,
+    )
+    if not is_new:
+        raise UserExists
+    detail = change(None, {"email": command.email, "roles": [command.role]})
+    await _record(conn, command, "user.create", str(command.user_id), detail)
+    added = await queries.find_user(conn, command.tenant_id, command.user_id)
+    assert added is not None
+    return added
 
 
 async def _put_policy(conn: Connection, command: PutPolicy) -> Policy:
@@ -182,13 +263,15 @@ async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -
     return changed
 
 
+add_tenant = one_by_one(_add_tenant)
+add_user = one_by_one(_add_user)
 put_policy = one_by_one(_put_policy)
 delete_policy = one_by_one(_delete_policy)
 set_user_disabled = one_by_one(_set_user_disabled)
 assign_roles = one_by_one(_assign_roles)
 set_tenant_suspended = one_by_one(_set_tenant_suspended)
 
-type _Change = PutPolicy | DeletePolicy | SetUserDisabled | AssignRoles | SetTenantSuspended
+type _Change = AddTenant | AddUser | PutPolicy | DeletePolicy | SetUserDisabled | AssignRoles | SetTenantSuspended
 
 
 async def _lock_policies(conn: Connection, tenant_id: str) -> dict[str, Policy]:

@@ -84,8 +84,8 @@ async def insert_roles(conn: Connection, tenant_id: str, permissions_by_role: Ma
 
 async def insert_user(
     conn: Connection, *, tenant_id: str, user_id: UUID, email: str, password_hash: str, role: str
-) -> None:
-    """Adds a user with one role, unless the tenant has a user of this e-mail."""
+) -> bool:
+    """Adds a user with one role, unless the tenant has a user of this e-mail; whether one was added."""
     cursor = await conn.execute(
         """
         INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, %s)
@@ -97,6 +97,7 @@ async def insert_user(
         await conn.execute(
             "INSERT INTO user_roles (tenant_id, user_id, role) VALUES (%s, %s, %s)", [tenant_id, user_id, role]
         )
+    return cursor.rowcount == 1
 
 
 async def find_user_accesses(

@@ -1,11 +1,12 @@
-"""The SQL of the relay: claiming what is due and marking what became of it."""
+"""The SQL of the relay, which claims what is due and marks what became of it, and of the operator, who looks on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from payments_ledger.platform.postgres import Connection
@@ -127,5 +128,175 @@ async def bury(conn: Connection, event: DueEvent, *, reason: str) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What lies in the outbox: events to publish, how long the oldest of them has been there, and buried ones."""
+
+    pending: int
+    oldest_seconds: float
+    buried: int
+
+
+async def measure_backlog(conn: Connection, limit: int) -> Backlog:
+    """Looks at no more than the `limit` events that are due first: more are not counted, as they do not matter."""
+    cursor = conn.cursor(row_factory=class_row(Backlog))
+    await cursor.execute(
+        """
+        SELECT count(*) AS pending,
+               coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds,
+               (SELECT count(*)
+                FROM (SELECT FROM outbox_events WHERE buried_at IS NOT NULL LIMIT %(limit)s) AS buried) AS buried
+        FROM (
+            SELECT created_at
+            FROM outbox_events
+            WHERE published_at IS NULL AND buried_at IS NULL
+            ORDER BY next_attempt_at, id
+            LIMIT %(limit)s) AS pending
+        """,
+        {"limit": limit},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
 def _columns(events: Sequence[DueEvent]) -> list[list[Any]]:
     return [[event.tenant_id for event in events], [event.id for event in events]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event as an operator sees it; `state` is published, buried, failing (it was tried) or pending."""
+
+    tenant_id: str
+    id: UUID
+    event_type: str
+    aggregate_id: UUID
+    sequence: int
+    payload: dict[str, Any]
+    headers: dict[str, str]
+    created_at: datetime
+    attempts: int
+    next_attempt_at: datetime
+    last_error: str | None
+    buried_at: datetime | None
+    state: str
+
+
+_EVENT = sql.SQL(
+    """
+    tenant_id, id, event_type, aggregate_id, sequence, payload, headers, created_at, attempts, next_attempt_at,
+    last_error, buried_at,
+    CASE WHEN published_at IS NOT NULL THEN 'published' WHEN buried_at IS NOT NULL THEN 'buried'
+         WHEN attempts > 0 THEN 'failing' ELSE 'pending' END AS state
+    """
+)
+
+
+async def list_waiting_events(
+    conn: Connection, *, state: str | None = None, tenant_id: str | None = None, limit: int
+) -> list[OutboxEvent]:
+    """The oldest events that are not published, of the tenants that the role may see; `state` as in OutboxEvent."""
+    cursor = conn.cursor(row_factory=class_row(OutboxEvent))
+    await cursor.execute(
+        # Two halves, each with an index of its own: what is published, nearly all there is, is never looked at.
+        sql.SQL(
+            """
+            SELECT * FROM (
+                SELECT {event} FROM outbox_events WHERE published_at IS NULL AND buried_at IS NULL
+                UNION ALL
+                SELECT {event} FROM outbox_events WHERE published_at IS NULL AND buried_at IS NOT NULL
+            ) AS waiting
+            WHERE (%(state)s::text IS NULL OR state = %(state)s)
+              AND (%(tenant)s::text IS NULL OR waiting.tenant_id = %(tenant)s)
+            ORDER BY created_at, id
+            LIMIT %(limit)s
+            """
+        ).format(event=_EVENT),
+        {"state": state, "tenant": tenant_id, "limit": limit},
+    )
+    return await cursor.fetchall()
+
+
+async def find_events(conn: Connection, *, ids: Collection[UUID], aggregate_id: UUID | None) -> list[OutboxEvent]:
+    """The events with these ids, and those of the aggregate, in order; published ones too."""
+    cursor = conn.cursor(row_factory=class_row(OutboxEvent))
+    await cursor.execute(
+        # Tenant by tenant, since every index leads with the tenant.
+        sql.SQL(
+            """
+            SELECT found.*
+            FROM tenants CROSS JOIN LATERAL (
+                SELECT {event} FROM outbox_events
+                WHERE outbox_events.tenant_id = tenants.tenant_id
+                  AND (id = ANY (%(ids)s) OR aggregate_id = %(aggregate_id)s)
+            ) AS found
+            ORDER BY aggregate_id, sequence
+            """
+        ).format(event=_EVENT),
+        {"ids": list(ids), "aggregate_id": aggregate_id},
+    )
+    return await cursor.fetchall()
+
+
+async def find_events_after(
+    conn: Connection,
+    *,
+    after: UUID,
+    since: datetime,
+    seen: Collection[UUID],
+    tenant_id: str | None,
+    event_types: Collection[str],
+    limit: int,
+) -> list[OutboxEvent]:
+    """The first events whose id is above `after`, recorded from `since` on, and not among those `seen`.
+
+    Ids begin with their time, so each tenant's newest are one stretch of its index.
+    """
+    cursor = conn.cursor(row_factory=class_row(OutboxEvent))
+    await cursor.execute(
+        sql.SQL(
+            """
+            SELECT found.*
+            FROM tenants CROSS JOIN LATERAL (
+                SELECT {event} FROM outbox_events
+                WHERE outbox_events.tenant_id = tenants.tenant_id AND id > %(after)s
+                  AND created_at >= %(since)s AND id <> ALL (%(seen)s::uuid[])
+                  AND (cardinality(%(types)s::text[]) = 0 OR event_type = ANY (%(types)s::text[]))
+                ORDER BY id
+                LIMIT %(limit)s
+            ) AS found
+            WHERE %(tenant)s::text IS NULL OR tenants.tenant_id = %(tenant)s
+            ORDER BY id
+            LIMIT %(limit)s
+            """
+        ).format(event=_EVENT),
+        {
+            "after": after,
+            "since": since,
+            "seen": list(seen),
+            "types": list(event_types),
+            "tenant": tenant_id,
+            "limit": limit,
+        },
+    )
+    return await cursor.fetchall()
+
+
+async def make_due(conn: Connection, events: Sequence[OutboxEvent], *, again: bool) -> set[UUID]:
+    """Has the events published as if for the first time; with `again` also those that were published before.
+
+    Returns the ids of those that are due now.
+    """
+    cursor = await conn.execute(
+        """
+        UPDATE outbox_events
+        SET attempts = 0, next_attempt_at = now(), last_error = NULL, buried_at = NULL, published_at = NULL
+        FROM unnest(%s::text[], %s::uuid[]) AS chosen (tenant_id, id)
+        WHERE outbox_events.tenant_id = chosen.tenant_id AND outbox_events.id = chosen.id
+          AND (%s OR published_at IS NULL)
+        RETURNING outbox_events.id
+        """,
+        [[event.tenant_id for event in events], [event.id for event in events], again],
+    )
+    return {event_id for (event_id,) in await cursor.fetchall()}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 
 import psycopg
 import structlog
@@ -83,11 +84,16 @@ class Relay:
                     await queries.postpone(conn, event, seconds=seconds, reason=delivery.reason)
                 else:
                     done.append(event)
-                EVENTS_RELAYED.labels(event.event_type, outcome).inc()
+                _relayed(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
             await failpoint(Place.RELAY_AFTER_MARK)
         return len(events)
+
+
+@cache
+def _relayed(type_: str, outcome: str) -> Counter:
+    return EVENTS_RELAYED.labels(type_, outcome)
 
 
 def _message(event: DueEvent) -> Message:

@@ -1,10 +1,11 @@
 """The SQL of payments: one function a statement, each over a whole batch."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment, Status
@@ -95,6 +96,58 @@ async def find_payments_of_orders(
     )
     payments = [_payment(row) for row in await cursor.fetchall()]
     return {(payment.tenant_id, payment.order_id): payment for payment in payments if payment.order_id}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCount:
+    """Payments of all tenants in a status; of AUTHORIZED ones, how long the oldest has been so, to ten seconds."""
+
+    status: str
+    payments: int
+    oldest_seconds: float
+
+
+async def count_payments(conn: Connection) -> list[StatusCount]:
+    """By status, those that ever occurred; asks the counts that are kept, not the payments (as the relay's role)."""
+    cursor = conn.cursor(row_factory=class_row(StatusCount))
+    await cursor.execute(
+        """
+        SELECT status, sum(payments)::bigint AS payments,
+               coalesce(extract(epoch FROM clock_timestamp() - min(since) FILTER (WHERE payments > 0)), 0)::float8
+                   AS oldest_seconds
+        FROM (
+            SELECT status, since, sum(payments) AS payments
+            FROM payment_counts
+            GROUP BY status, since) AS counted
+        GROUP BY status
+        """
+    )
+    return await cursor.fetchall()
+
+
+async def sum_up_counts(conn: Connection) -> None:
+    """Replaces counts of the same by their sum (as the relay's role). Two that do so at once do no harm."""
+    await conn.execute(
+        """
+        WITH several AS (
+            SELECT tenant_id, status, since
+            FROM payment_counts
+            GROUP BY tenant_id, status, since
+            HAVING count(*) > 1
+        ), taken AS (
+            DELETE FROM payment_counts
+            USING several
+            WHERE payment_counts.tenant_id = several.tenant_id AND payment_counts.status = several.status
+              AND payment_counts.since IS NOT DISTINCT FROM several.since
+            RETURNING payment_counts.tenant_id, payment_counts.status, payment_counts.since, payments
+        )
+        INSERT INTO payment_counts (tenant_id, status, since, payments)
+        SELECT tenant_id, status, since, sum(payments)
+        FROM taken
+        GROUP BY tenant_id, status, since
+        HAVING sum(payments) <> 0
+        """
+    )
 
 
 def _columns(keys: Collection[tuple[str, UUID]]) -> list[list[Any]]:

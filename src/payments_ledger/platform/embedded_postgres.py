@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         Raises EmbeddedPostgresError. Takes a second or two the first time, when the data folder is made.
         """
         with self._turn:
-            self._programs = _find_programs()
+            self._programs = find_programs()
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._alone():
                 if self._use is None:
@@ -227,7 +227,8 @@ class EmbeddedPostgres:
         return result.returncode
 
 
-def _find_programs() -> Path:
+def find_programs() -> Path:
+    """The folder of PostgreSQL's programs; raises EmbeddedPostgresError without the wheel."""
     try:
         # Importing the wheel warns about folders for its server class.
         with warnings.catch_warnings(action="ignore"):

@@ -1,12 +1,17 @@
 """Liveness and readiness: readyz names each dependency; only PostgreSQL is needed to serve."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
+
+from payments_ledger.platform import rabbitmq, redis
+from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.settings import MEMORY_URL, Settings
 
 # Without it no payment can be taken; without the others payments go on.
 NEEDED = "postgresql"
@@ -47,6 +52,25 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
         status="unavailable" if not up[NEEDED] else "ok" if all(up.values()) else "degraded",
         dependencies={name: "ok" if is_up else "away" for name, is_up in up.items()},
     )
+
+
+@asynccontextmanager
+async def checks_of(settings: Settings, database: Database) -> AsyncIterator[Checks]:
+    """What readyz asks of each dependency; what runs in memory is always there."""
+
+    async def always() -> bool:
+        return True
+
+    checks: dict[str, Callable[[], Awaitable[bool]]] = {NEEDED: database.is_up, "redis": always, "rabbitmq": always}
+    if not settings.rabbitmq_url.startswith(MEMORY_URL):
+        checks["rabbitmq"] = lambda: rabbitmq.is_up(settings.rabbitmq_url)
+    if settings.redis_url.startswith(MEMORY_URL):
+        yield checks
+        return
+    client = redis.connect(settings.redis_url)
+    checks["redis"] = lambda: redis.is_up(client)
+    yield checks
+    await client.aclose()
 
 
 async def _passes(check: Callable[[], Awaitable[bool]]) -> bool:

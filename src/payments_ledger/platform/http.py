@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments_ledger.errors import NotFound
-from payments_ledger.platform.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from payments_ledger.platform.metrics import count_answer
 from payments_ledger.platform.problems import MEDIA_TYPE, internal_error_body, problem_body
 from payments_ledger.platform.tracing import begin_trace, current_trace
 
@@ -70,8 +70,7 @@ class RequestTrail:
         finally:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
-            HTTP_REQUESTS.labels(method, route, str(status)).inc()
-            HTTP_SECONDS.labels(method, route).observe(seconds)
+            count_answer(method, route, status, seconds)
 
 
 class InternalRoutes:

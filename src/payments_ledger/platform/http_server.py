@@ -1,9 +1,13 @@
-"""The HTTP server's limits: what a connection may send before we know what it wants, and how long it may take."""
+"""The HTTP server and its limits: what a connection may send before we know what it wants, and how long it may take."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httptools
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Request line and headers. Room for a token, and for a header that is too long to be told so by name.
@@ -78,3 +82,25 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self.transport.write(_TOO_LARGE)
         self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to us: they end the whole process, not only what it serves."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_beside(app: ASGIApp) -> uvicorn.Server:
+    """A server for a process that does something else as well; it ends when its `should_exit` is set."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedHttp,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    return _Server(config)

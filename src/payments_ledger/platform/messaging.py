@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from typing import Protocol
 
 import structlog
@@ -130,14 +131,19 @@ async def handle(handler: Handler | None, message: Message) -> None:
     try:
         await _call_while_unavailable(handler, message)
     except DeadLetter as error:
-        MESSAGES_HANDLED.labels(type_, "dead_letter").inc()
+        _handled(type_, "dead_letter").inc()
         log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
         raise
     except Later as error:
-        MESSAGES_HANDLED.labels(type_, "retry").inc()
+        _handled(type_, "retry").inc()
         log.warning("message steps aside", message_id=message.id, type=message.type, reason=str(error))
         raise
-    MESSAGES_HANDLED.labels(type_, "done").inc()
+    _handled(type_, "done").inc()
+
+
+@cache
+def _handled(type_: str, outcome: str) -> Counter:
+    return MESSAGES_HANDLED.labels(type_, outcome)
 
 
 async def _call_while_unavailable(handler: Handler | None, message: Message) -> None:
@@ -157,7 +163,7 @@ async def _call_while_unavailable(handler: Handler | None, message: Message) -> 
                 raise DeadLetter(f"given up after {attempts} attempts: {error}") from None
             raise
         except Unavailable as error:
-            MESSAGES_HANDLED.labels(message.type, "wait").inc()
+            _handled(message.type, "wait").inc()
             log.warning("message waits", message_id=message.id, type=message.type, reason=str(error))
         except Exception as error:
             log.exception("message failed", message_id=message.id, type=message.type)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -48,7 +48,7 @@ def runtime_role(url: str) -> str:
 
 
 def relay_role(url: str) -> str:
-    """The role that sees the outbox of every tenant and the idempotency keys that ran out, and nothing else."""
+    """The role that sees every tenant's outbox, counts of payments, and idempotency keys that ran out; nothing else."""
     return f"{_database_name(url)}_relay"
 
 
@@ -95,8 +95,12 @@ class Database:
         await self._pool.close(timeout=5)
 
     @asynccontextmanager
-    async def transaction(self, tenants: Iterable[str] = ()) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, tenants: Iterable[str] = (), *, snapshot: str | None = None
+    ) -> AsyncIterator[Connection]:
         """One READ COMMITTED transaction that sees the rows of `tenants` only.
+
+        `snapshot` is the moment that a REPEATABLE READ transaction has exported, to see what that one sees.
 
         Raises OutcomeUnknown when the connection was lost during COMMIT; DatabaseAway, SchemaMissing or TooBusy when
         nothing can have been committed. Role and tenants are local to the transaction, so that a connection pool in
@@ -109,6 +113,8 @@ class Database:
         commits = False
         try:
             async with connection.transaction():
+                if snapshot is not None:
+                    await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 await connection.execute(
                     "SELECT set_config('role', %s, true), set_config('payments_ledger.tenant_ids', %s, true)",
                     [self._role or "none", ",".join(sorted(set(tenants)))],

@@ -19,6 +19,7 @@ from aio_pika.abc import (
     FieldValue,
 )
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from prometheus_client import Gauge
 
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
@@ -34,6 +35,8 @@ from payments_ledger.platform.messaging import (
 )
 
 log = structlog.get_logger(__name__)
+
+MESSAGES_IN_HAND = Gauge("ledger_messages_in_hand", "Messages taken from a queue and not yet handled", ["queue"])
 
 # aio-pika waits for ever while the broker blocks publishers (memory or disk alarm): every call has an end.
 ANSWER_SECONDS_MAX = 5.0
@@ -123,6 +126,7 @@ class RabbitConsumer:
         self._queue = queue
         self._handlers = handlers
         self._in_hand: set[asyncio.Task[None]] = set()
+        MESSAGES_IN_HAND.labels(queue.name).set_function(lambda: len(self._in_hand))
         self._takes = True
 
     async def run(self) -> None:
@@ -245,6 +249,58 @@ class RabbitConsumer:
         await _close(connection)
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages are ready in a queue, and how many consumers it has."""
+
+    queue: str
+    is_dead_letters: bool
+    messages: int
+    consumers: int
+
+
+class QueueGauge:
+    """Asks how much lies in queues and in their dead-letter queues, over a connection of its own."""
+
+    def __init__(self, url: str, queues: Sequence[Queue]) -> None:
+        self._url = url
+        self._queues = queues
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+
+    async def depths(self) -> list[Depth]:
+        """Raises BrokerAway."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
+                channel = await self._ready_channel()
+                return [
+                    await _depth(channel, name, is_dead_letters=name == queue.dead_letters)
+                    for queue in self._queues
+                    for name in (queue.name, queue.dead_letters)
+                ]
+        except _AWAY as error:
+            await self.close()
+            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        await _close(connection)
+
+    async def _ready_channel(self) -> AbstractChannel:
+        if self._channel is None or self._channel.is_closed:
+            await self.close()
+            self._connection = await _connect(self._url)
+            self._channel = await self._connection.channel()
+            # To ask for a queue that is not there would end the channel.
+            await declare(self._channel, self._queues)
+        return self._channel
+
+
+async def _depth(channel: AbstractChannel, name: str, *, is_dead_letters: bool) -> Depth:
+    found = (await channel.declare_queue(name, passive=True, timeout=ANSWER_SECONDS_MAX)).declaration_result
+    return Depth(name, is_dead_letters, found.message_count or 0, found.consumer_count or 0)
+
+
 async def declare(channel: AbstractChannel, queues: Sequence[Queue]) -> None:
     """Declares the queues with their exchanges, bindings and dead-letter queues; can be repeated."""
     for queue in queues:
@@ -332,6 +388,13 @@ async def connected(url: str) -> AsyncIterator[AbstractConnection]:
         yield connection
     finally:
         await _close(connection)
+
+
+def server_version(connection: AbstractConnection) -> str | None:
+    """The version that the broker told when the connection was opened."""
+    transport = connection.transport
+    version = transport.connection.server_properties.get("version") if transport else None
+    return str(version) if version else None
 
 
 async def _connect(url: str) -> AbstractConnection:

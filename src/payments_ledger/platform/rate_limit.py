@@ -6,6 +6,7 @@ fields are those of the IETF draft "RateLimit header fields for HTTP" (draft-iet
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha1
 from ipaddress import IPv6Address, ip_address
 from math import ceil
@@ -19,7 +20,7 @@ from payments_ledger.errors import RateLimited
 from payments_ledger.platform.redis import Pipeline, RedisAway
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
-RATE_LIMITED = Counter("ledger_rate_limited_total", "Requests refused by a rate limit", ["limit"])
+RATE_LIMITS = Counter("ledger_rate_limits_total", "Requests counted against a limit", ["limit", "outcome"])
 COUNTED_LOCALLY = Counter("ledger_rate_limit_local_total", "Requests counted in this process, Redis being away")
 
 WINDOW_SECONDS = 60
@@ -169,8 +170,14 @@ def require_room(request: Request, usage: Usage) -> None:
     """Leaves the usage for the answer's header fields; raises RateLimited if it is beyond the limit."""
     request.state.rate_limit = usage
     if usage.count.number > usage.limit.quota:
-        RATE_LIMITED.labels(usage.limit.name).inc()
+        _outcome(usage.limit.name, "refused").inc()
         raise RateLimited(usage.count.seconds_left)
+    _outcome(usage.limit.name, "admitted").inc()
+
+
+@cache
+def _outcome(limit: str, outcome: str) -> Counter:
+    return RATE_LIMITS.labels(limit, outcome)
 
 
 def client_address(request: Request) -> str:

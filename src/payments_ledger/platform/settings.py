@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     internal_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    verify_seconds: Annotated[float, Field(ge=0)] = 60
     remind_after_seconds: Annotated[int, Field(ge=1)] = 60
     chaos_enabled: bool = False
     # For tests only: platform/failpoints.py says how it is written.

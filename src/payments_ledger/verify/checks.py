@@ -1,46 +1,188 @@
-"""The catalogue of what must hold, each as one SQL query that finds the rows for which it does not.
+"""The catalogue of what must hold, each as one SQL query over the rows of one table that says which are broken.
 
-Each query selects `examined` (how many things were looked at) and `failures` (a JSON array of at most FAILURES_SHOWN
-objects that say which row, what was found and what was expected). The parameters of all: `tenant_id` (NULL: all
-tenants), `since` (NULL: from the beginning), `authorized_seconds_max`.
+One query serves the whole database (hash joins) and a handful of rows (indexes): it looks at the rows of its subject
+that somebody picked, and joins to them whatever they must agree with. Parameters of all: `authorized_seconds_max`, and
+`events_since` and `audit_since`, before which rows may have been dropped (NULL: none were).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from payments_ledger.money import EXPONENTS
+from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS
+from payments_ledger.payments.payment import LEGAL_MOVES, Status
 
 FAILURES_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """A table whose rows are looked at; `key` are the columns of its primary key with their types.
+
+    `since` picks the rows written since the parameter `since`. `changed` does so by an index, and may pick more: rows
+    of the outbox and the audit log have ids in the order of time (`since_id`), answers run out a fixed time
+    (`answers_seconds`) after they were kept.
+    """
+
+    table: str
+    key: tuple[tuple[str, str], ...]
+    since: str
+    changed: str
+
+    def among(self) -> str:
+        """The condition that picks the rows whose keys are in the parameter `keys`, a JSON array of arrays of texts."""
+        values = ", ".join(f"(wanted.key->>{number})::{type_}" for number, (_, type_) in enumerate(self.key))
+        return f"({self._columns}) IN (SELECT {values} FROM json_array_elements(%(keys)s::json) AS wanted (key))"  # noqa: S608
+
+    def after(self, key_length: int) -> str:
+        """The condition that picks the rows behind the parameter `after`, the texts of a key or of its beginning."""
+        return self._compared(">", "after", key_length)
+
+    def up_to(self) -> str:
+        """The condition that picks the rows up to the key in the parameter `up_to`, inclusive."""
+        return self._compared("<=", "up_to", len(self.key))
+
+    def last_of_page(self, condition: str) -> str:
+        """The query of the last key, as an array of texts, of the first `page_rows` rows that meet the condition."""
+        texts = ", ".join(f"{name}::text" for name, _ in self.key)
+        descending = ", ".join(f"{name} DESC" for name, _ in self.key)
+        return f"""
+            SELECT ARRAY[{texts}]
+            FROM (
+                SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
+            ) AS page
+            ORDER BY {descending} LIMIT 1
+        """  # noqa: S608
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(name for name, _ in self.key)
+
+    def _compared(self, operator: str, parameter: str, length: int) -> str:
+        columns = ", ".join(name for name, _ in self.key[:length])
+        values = ", ".join(
+            f"(%({parameter})s::text[])[{number}]::{type_}"
+            for number, (_, type_) in enumerate(self.key[:length], start=1)
+        )
+        return f"({columns}) {operator} ({values})"
+
+
+_OF_ALL_TENANTS = "tenant_id = ANY (ARRAY(SELECT tenant_id FROM tenants))"
+
+PAYMENTS = Subject(
+    "payment_intents",
+    (("tenant_id", "text"), ("id", "uuid")),
+    "updated_at >= %(since)s",
+    f"""(tenant_id, id) IN (
+        SELECT tenant_id, aggregate_id FROM outbox_events WHERE {_OF_ALL_TENANTS} AND id >= %(since_id)s::uuid)""",  # noqa: S608
+)
+ENTRIES = Subject(
+    "ledger_entries",
+    (("tenant_id", "text"), ("posted_at", "timestamptz"), ("id", "uuid")),
+    "posted_at >= %(since)s",
+    f"{_OF_ALL_TENANTS} AND posted_at >= %(since)s",
+)
+POSTINGS = Subject(
+    "ledger_postings",
+    (("tenant_id", "text"), ("posted_at", "timestamptz"), ("entry_id", "uuid"), ("position", "smallint")),
+    "posted_at >= %(since)s",
+    f"{_OF_ALL_TENANTS} AND posted_at >= %(since)s",
+)
+TOTALS = Subject(
+    "account_totals",
+    (("tenant_id", "text"), ("account", "text"), ("currency", "text"), ("day", "date")),
+    "day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date",
+    # Today's totals change with every batch, and each look at them folds the whole day.
+    "false",
+)
+EVENTS = Subject(
+    "outbox_events",
+    (("tenant_id", "text"), ("id", "uuid")),
+    "created_at >= %(since)s",
+    f"{_OF_ALL_TENANTS} AND id >= %(since_id)s::uuid",
+)
+ANSWERS = Subject(
+    "idempotency_keys",
+    (("tenant_id", "text"), ("principal", "text"), ("route", "text"), ("key", "text")),
+    "created_at >= %(since)s",
+    "expires_at >= %(since)s::timestamptz + make_interval(secs => %(answers_seconds)s)",
+)
+AUDIT = Subject(
+    "audit_log",
+    (("tenant_id", "text"), ("id", "uuid")),
+    "at >= %(since)s",
+    f"{_OF_ALL_TENANTS} AND at >= %(since)s",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Check:
-    """An invariant: its name, what it says in one sentence, and the query over `scope` (examined) and `broken`."""
+    """An invariant: its name, what it says in one sentence, and the query that looks at the rows of its subject.
+
+    `rows` selects from `subject`: first the subject's key, then what was found and what was expected, at last `broken`.
+    `where` leaves out rows that the invariant says nothing about; `changed` takes the place of the subject's where
+    time alone breaks an invariant.
+    """
 
     name: str
     statement: str
-    scope: str
-    broken: str
+    subject: Subject
+    rows: str
+    where: str = "true"
+    changed: str | None = None
 
-    @property
-    def query(self) -> str:
-        # All parts are constants of this file.
-        return f"""
-            WITH scope AS MATERIALIZED ({self.scope}), broken AS ({self.broken})
-            SELECT (SELECT count(*) FROM scope) AS examined,
-                   (SELECT count(*) FROM broken) AS broken,
-                   coalesce((SELECT json_agg(shown) FROM (SELECT * FROM broken LIMIT {FAILURES_SHOWN}) AS shown), '[]')
-                       AS failures
-        """  # noqa: S608
+    def counting(self, condition: str) -> str:
+        """The query of `examined` and `broken` among the rows that meet the condition."""
+        return f"SELECT count(*), count(*) FILTER (WHERE broken) FROM ({self._looking(condition)}) AS looked_at"  # noqa: S608
+
+    def showing(self, condition: str) -> str:
+        """The query of the broken rows, as JSON objects; its parameter `limit` bounds them."""
+        return f"SELECT to_json(found) FROM ({self._looking(condition)}) AS found WHERE broken LIMIT %(limit)s"  # noqa: S608
+
+    def _looking(self, condition: str) -> str:
+        # All parts are constants of this package.
+        subject = f"SELECT * FROM {self.subject.table} WHERE ({self.where}) AND ({condition})"  # noqa: S608
+        return self.rows.replace("SUBJECT", f"({subject}) AS subject")
 
 
-PAYMENTS = """
-    SELECT * FROM payment_intents
-    WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-      AND (%(since)s::timestamptz IS NULL OR updated_at >= %(since)s)
-"""
-ENTRIES = """
-    SELECT * FROM ledger_entries
-    WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-      AND (%(since)s::timestamptz IS NULL OR posted_at >= %(since)s)
-"""
+AUDIT_ACTION_BY_STATUS = {
+    Status.CREATED: "payment.create",
+    Status.AUTHORIZED: "payment.authorize",
+    Status.SETTLED: "payment.settle",
+    Status.FAILED: "payment.fail",
+    Status.CANCELLED: "payment.cancel",
+}
+
+
+def _histories(*path: Status) -> Iterator[tuple[Status, ...]]:
+    """Every legal way that begins with the path; there is no way back, so they end."""
+    yield path
+    for status in LEGAL_MOVES[path[-1]]:
+        yield from _histories(*path, status)
+
+
+# Which move a payment has made as its n-th (`sequence`) when it has come so far (`status`, `version`).
+_LEGAL = "(VALUES {}) AS legal (status, version, sequence, event_type, action)".format(
+    ", ".join(
+        sorted(
+            {
+                f"('{history[-1]}', {len(history)}, {sequence},"
+                f" '{EVENT_TYPE_BY_STATUS[status]}', '{AUDIT_ACTION_BY_STATUS[status]}')"
+                for history in _histories(Status.CREATED)
+                for sequence, status in enumerate(history, start=1)
+            }
+        )
+    )
+)
+_EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
+    ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
+    + ", ('payment.refunded', 'SETTLED')"
+)
+_CURRENCY = "(VALUES {}) AS currency (code, exponent, minor_units)".format(
+    ", ".join(f"('{code}', {exponent}, {10**exponent}::numeric)" for code, exponent in EXPONENTS.items())
+)
+# As clients and consumers see it.
+_AMOUNT = "round(payment.amount / currency.minor_units, currency.exponent)::text"
 
 CHECKS = (
     Check(
@@ -48,43 +190,64 @@ CHECKS = (
         "Every entry has postings, numbered from 1 without a gap; a posting debits what it credits, so it balances.",
         ENTRIES,
         """
-        SELECT scope.tenant_id, scope.id AS entry_id, count(posting.position) AS postings,
-               max(posting.position) AS last_position
-        FROM scope
+        SELECT subject.tenant_id, subject.posted_at, subject.id AS entry_id, count(posting.position) AS postings,
+               coalesce(max(posting.position), 1) AS expected_postings,
+               count(posting.position) IS DISTINCT FROM max(posting.position) AS broken
+        FROM SUBJECT
         LEFT JOIN ledger_postings AS posting
-          ON posting.tenant_id = scope.tenant_id AND posting.posted_at = scope.posted_at
-         AND posting.entry_id = scope.id
-        GROUP BY scope.tenant_id, scope.id
-        HAVING count(posting.position) = 0 OR count(posting.position) <> max(posting.position)
+          ON posting.tenant_id = subject.tenant_id AND posting.posted_at = subject.posted_at
+         AND posting.entry_id = subject.id
+        GROUP BY subject.tenant_id, subject.posted_at, subject.id
+        """,
+    ),
+    Check(
+        "postings_are_accounted_for",
+        "Every posting belongs to an entry of its tenant, and both its accounts have totals for its currency and day.",
+        POSTINGS,
+        """
+        SELECT subject.tenant_id, subject.posted_at, subject.entry_id, subject.position,
+               entry.id IS NOT NULL AS has_entry, debit.day IS NOT NULL AS has_debit_total,
+               credit.day IS NOT NULL AS has_credit_total,
+               entry.id IS NULL OR debit.day IS NULL OR credit.day IS NULL AS broken
+        FROM SUBJECT
+        LEFT JOIN ledger_entries AS entry
+          ON entry.tenant_id = subject.tenant_id AND entry.posted_at = subject.posted_at
+         AND entry.id = subject.entry_id
+        LEFT JOIN account_totals AS debit
+          ON debit.tenant_id = subject.tenant_id AND debit.account = subject.debit_account
+         AND debit.currency = subject.currency AND debit.day = (subject.posted_at AT TIME ZONE 'UTC')::date
+        LEFT JOIN account_totals AS credit
+          ON credit.tenant_id = subject.tenant_id AND credit.account = subject.credit_account
+         AND credit.currency = subject.currency AND credit.day = (subject.posted_at AT TIME ZONE 'UTC')::date
         """,
     ),
     Check(
         "totals_are_the_fold_of_the_postings",
         "The totals of each account, currency and UTC day are the sums of its postings.",
+        TOTALS,
         """
-        SELECT tenant_id, account, currency, day, sum(debit) AS debits, sum(credit) AS credits
-        FROM (
-            SELECT tenant_id, debit_account AS account, currency, (posted_at AT TIME ZONE 'UTC')::date AS day,
-                   amount AS debit, 0 AS credit
-            FROM ledger_postings
-            UNION ALL
-            SELECT tenant_id, credit_account, currency, (posted_at AT TIME ZONE 'UTC')::date, 0, amount
-            FROM ledger_postings
-        ) AS side
-        WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-          AND (%(since)s::timestamptz IS NULL OR day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date)
-        GROUP BY tenant_id, account, currency, day
-        """,
-        """
-        SELECT tenant_id, account, currency, day, kept.debits::text, kept.credits::text,
-               scope.debits::text AS expected_debits, scope.credits::text AS expected_credits
-        FROM scope
-        FULL JOIN (
-            SELECT * FROM account_totals
-            WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-              AND (%(since)s::timestamptz IS NULL OR day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date)
-        ) AS kept USING (tenant_id, account, currency, day)
-        WHERE (scope.debits, scope.credits) IS DISTINCT FROM (kept.debits, kept.credits)
+        WITH subject AS MATERIALIZED (SELECT * FROM SUBJECT), fold AS (
+            SELECT tenant_id, account, currency, day, sum(debit) AS debits, sum(credit) AS credits
+            FROM (
+                SELECT tenant_id, debit_account, credit_account, currency,
+                       (posted_at AT TIME ZONE 'UTC')::date AS day, sum(amount) AS amount
+                FROM ledger_postings
+                WHERE tenant_id = ANY (ARRAY(SELECT DISTINCT tenant_id FROM subject))
+                  AND posted_at >= (SELECT min(day) FROM subject)::timestamp AT TIME ZONE 'UTC'
+                  AND posted_at < ((SELECT max(day) FROM subject) + 1)::timestamp AT TIME ZONE 'UTC'
+                GROUP BY tenant_id, debit_account, credit_account, currency, day
+            ) AS posted
+            CROSS JOIN LATERAL (
+                VALUES (debit_account, amount, 0), (credit_account, 0, amount)
+            ) AS side (account, debit, credit)
+            GROUP BY tenant_id, account, currency, day
+        )
+        SELECT subject.tenant_id, subject.account, subject.currency, subject.day,
+               subject.debits::text AS debits, coalesce(fold.debits, 0)::text AS expected_debits,
+               subject.credits::text AS credits, coalesce(fold.credits, 0)::text AS expected_credits,
+               (subject.debits, subject.credits) IS DISTINCT FROM (fold.debits, fold.credits) AS broken
+        FROM subject
+        LEFT JOIN fold USING (tenant_id, account, currency, day)
         """,
     ),
     Check(
@@ -92,23 +255,23 @@ CHECKS = (
         "Each SETTLED payment has exactly one settlement entry over its amount; no other payment has one.",
         PAYMENTS,
         """
-        SELECT scope.tenant_id, scope.id AS payment_id, scope.status, scope.amount AS expected_amount,
-               posted.entries, posted.amount
-        FROM scope
-        LEFT JOIN (
-            SELECT entry.tenant_id, entry.source_id, count(DISTINCT entry.id) AS entries,
-                   sum(posting.amount) AS amount, min(posting.currency) AS currency
-            FROM ledger_entries AS entry
-            JOIN ledger_postings AS posting
-              ON posting.tenant_id = entry.tenant_id AND posting.posted_at = entry.posted_at
-             AND posting.entry_id = entry.id
-            WHERE entry.kind = 'settlement'
-            GROUP BY entry.tenant_id, entry.source_id
-        ) AS posted ON posted.tenant_id = scope.tenant_id AND posted.source_id = scope.id
-        WHERE CASE WHEN scope.status = 'SETTLED'
-                   THEN (posted.entries, posted.amount, posted.currency)
-                        IS DISTINCT FROM (1, scope.amount::numeric, scope.currency)
-                   ELSE posted.entries IS NOT NULL END
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.status,
+               count(entry.id) FILTER (WHERE coalesce(posting.position, 1) = 1) AS entries,
+               CASE subject.status WHEN 'SETTLED' THEN 1 ELSE 0 END AS expected_entries,
+               sum(posting.amount)::text AS amount, subject.amount::text AS expected_amount,
+               min(posting.currency) AS currency, subject.currency AS expected_currency,
+               CASE subject.status WHEN 'SETTLED' THEN
+                   count(entry.id) FILTER (WHERE coalesce(posting.position, 1) = 1) <> 1
+                   OR (sum(posting.amount), min(posting.currency), max(posting.currency))
+                      IS DISTINCT FROM (subject.amount::numeric, subject.currency, subject.currency)
+               ELSE count(entry.id) > 0 END AS broken
+        FROM SUBJECT
+        LEFT JOIN ledger_entries AS entry
+          ON entry.tenant_id = subject.tenant_id AND entry.source_id = subject.id AND entry.kind = 'settlement'
+        LEFT JOIN ledger_postings AS posting
+          ON posting.tenant_id = entry.tenant_id AND posting.posted_at = entry.posted_at
+         AND posting.entry_id = entry.id
+        GROUP BY subject.tenant_id, subject.id, subject.status, subject.amount, subject.currency
         """,
     ),
     Check(
@@ -116,125 +279,182 @@ CHECKS = (
         "Each entry tells of a SETTLED payment of its own tenant.",
         ENTRIES,
         """
-        SELECT scope.tenant_id, scope.id AS entry_id, scope.kind, scope.source_id, payment.status
-        FROM scope
+        SELECT subject.tenant_id, subject.posted_at, subject.id AS entry_id, subject.kind,
+               subject.source_id AS payment_id, payment.status, 'SETTLED' AS expected_status,
+               payment.status IS DISTINCT FROM 'SETTLED' AS broken
+        FROM SUBJECT
         LEFT JOIN payment_intents AS payment
-          ON payment.tenant_id = scope.tenant_id AND payment.id = scope.source_id
-        WHERE payment.status IS DISTINCT FROM 'SETTLED'
+          ON payment.tenant_id = subject.tenant_id AND payment.id = subject.source_id
         """,
     ),
     Check(
         "refunds_reverse_their_settlement",
-        "Each refund reverses the settlement of its payment, over the same amount, and is told by one event.",
-        ENTRIES + " AND kind = 'refund'",
+        "Each refund reverses the settlement of its payment, over the same amount, with one event and one audit row.",
+        ENTRIES,
         """
-        SELECT scope.tenant_id, scope.id AS entry_id, scope.source_id AS payment_id, refund.amount,
-               settled.amount AS expected_amount, told.events
-        FROM scope
+        SELECT subject.tenant_id, subject.posted_at, subject.id AS entry_id, subject.source_id AS payment_id,
+               refund.amount, settled.amount AS expected_amount, told.events, audited.rows AS audit_rows,
+               (refund.debit_account, refund.credit_account, refund.amount, refund.currency)
+               IS DISTINCT FROM (settled.credit_account, settled.debit_account, settled.amount, settled.currency)
+               OR told.events <> 1 AND subject.posted_at >= coalesce(%(events_since)s::timestamptz, '-infinity')
+               OR audited.rows <> 1 AND subject.posted_at >= coalesce(%(audit_since)s::timestamptz, '-infinity')
+                   AS broken
+        FROM SUBJECT
         LEFT JOIN ledger_postings AS refund
-          ON refund.tenant_id = scope.tenant_id AND refund.posted_at = scope.posted_at AND refund.entry_id = scope.id
+          ON refund.tenant_id = subject.tenant_id AND refund.posted_at = subject.posted_at
+         AND refund.entry_id = subject.id
         LEFT JOIN ledger_entries AS entry
-          ON entry.tenant_id = scope.tenant_id AND entry.source_id = scope.source_id AND entry.kind = 'settlement'
+          ON entry.tenant_id = subject.tenant_id AND entry.source_id = subject.source_id
+         AND entry.kind = 'settlement'
         LEFT JOIN ledger_postings AS settled
           ON settled.tenant_id = entry.tenant_id AND settled.posted_at = entry.posted_at
          AND settled.entry_id = entry.id
         CROSS JOIN LATERAL (
             SELECT count(*) AS events
             FROM outbox_events
-            WHERE tenant_id = scope.tenant_id AND aggregate_id = scope.source_id AND event_type = 'payment.refunded'
+            WHERE tenant_id = subject.tenant_id AND aggregate_id = subject.source_id
+              AND event_type = 'payment.refunded'
         ) AS told
-        WHERE (refund.debit_account, refund.credit_account, refund.amount, refund.currency)
-              IS DISTINCT FROM (settled.credit_account, settled.debit_account, settled.amount, settled.currency)
-           OR told.events <> 1
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS rows
+            FROM audit_log
+            WHERE tenant_id = subject.tenant_id AND target = subject.source_id::text AND action = 'payment.refund'
+        ) AS audited
         """,
+        "kind = 'refund'",
     ),
     Check(
         "moves_are_told_without_a_gap",
-        "Each payment has one event for each of its moves, numbered from 1, the last one telling of its status.",
+        "Each payment has one event for each of its moves, numbered from 1, and together they are a legal history.",
         PAYMENTS,
-        """
-        SELECT scope.tenant_id, scope.id AS payment_id, scope.status, scope.version AS expected_events, told.events
-        FROM scope
-        LEFT JOIN (
-            SELECT tenant_id, aggregate_id, array_agg(event_type ORDER BY sequence) AS events,
-                   array_agg(sequence ORDER BY sequence) AS sequences,
-                   array_agg(payload->>'status' ORDER BY sequence) AS statuses
-            FROM outbox_events
-            WHERE event_type <> 'payment.refunded'
-            GROUP BY tenant_id, aggregate_id
-        ) AS told ON told.tenant_id = scope.tenant_id AND told.aggregate_id = scope.id
-        WHERE told.sequences IS DISTINCT FROM ARRAY(SELECT generate_series(1, scope.version))
-           OR told.statuses[1] <> 'CREATED'
-           OR told.statuses[scope.version] <> scope.status
-           OR (scope.status = 'SETTLED' AND told.statuses <> '{CREATED,AUTHORIZED,SETTLED}')
-        """,
+        f"""
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.status, subject.version AS expected_events,
+               array_agg(event.event_type ORDER BY event.sequence) FILTER (WHERE event.id IS NOT NULL) AS events,
+               count(legal.sequence) <> count(event.id)
+               OR count(event.id) <> subject.version AND subject.created_at >= kept.since
+               -- Of an older payment the first events may be gone, but never the last of a later move.
+               OR count(*) FILTER (WHERE event.sequence = subject.version) <> 1 AND subject.updated_at >= kept.since
+               OR count(event.id) > subject.version
+                   AS broken
+        FROM SUBJECT
+        CROSS JOIN (SELECT coalesce(%(events_since)s::timestamptz, '-infinity') AS since) AS kept
+        LEFT JOIN outbox_events AS event
+          ON event.tenant_id = subject.tenant_id AND event.aggregate_id = subject.id
+         AND event.event_type <> 'payment.refunded'
+        LEFT JOIN {_LEGAL}
+          ON legal.status = subject.status AND legal.version = subject.version
+         AND legal.sequence = event.sequence AND legal.event_type = event.event_type
+        GROUP BY subject.tenant_id, subject.id, subject.status, subject.version, subject.created_at,
+                 subject.updated_at, kept.since
+        """,  # noqa: S608
     ),
     Check(
         "nothing_waits_too_long",
         "No payment is AUTHORIZED for longer than the bound: the worker settles it.",
-        PAYMENTS + " AND status = 'AUTHORIZED'",
+        PAYMENTS,
         """
-        SELECT tenant_id, id AS payment_id, updated_at AS authorized_at
-        FROM scope
-        WHERE updated_at < now() - make_interval(secs => %(authorized_seconds_max)s)
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.updated_at AS authorized_at,
+               now() - make_interval(secs => %(authorized_seconds_max)s) AS expected_since,
+               subject.updated_at < now() - make_interval(secs => %(authorized_seconds_max)s) AS broken
+        FROM SUBJECT
         """,
+        "status = 'AUTHORIZED'",
+        # Of what has waited for the bound just now, the event that told of it is as old.
+        f"""(tenant_id, id) IN (
+            SELECT tenant_id, aggregate_id FROM outbox_events
+            WHERE {_OF_ALL_TENANTS} AND id >= %(waiting_since_id)s::uuid AND id < %(waiting_until_id)s::uuid)""",  # noqa: S608
     ),
     Check(
         "kept_answers_match_their_payment",
-        "Each kept 2xx answer of a payment route shows a payment of its tenant with the same amount and reference.",
-        """
-        SELECT *, convert_from(body, 'UTF8')::json AS answer
-        FROM idempotency_keys
-        WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-          AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s)
-          AND status BETWEEN 200 AND 299 AND route LIKE 'POST /v1/payment-intents%%'
-        """,
-        """
-        SELECT scope.tenant_id, scope.principal, scope.route, scope.key, scope.answer
-        FROM scope
+        "Each kept 2xx answer of a payment route shows a payment of its tenant as it was asked for.",
+        ANSWERS,
+        f"""
+        SELECT subject.tenant_id, subject.principal, subject.route, subject.key,
+               convert_from(subject.body, 'UTF8') AS answer, payment.id AS payment_id,
+               {_AMOUNT} AS expected_amount, payment.currency AS expected_currency,
+               payment.customer_ref AS expected_customer_ref,
+               (answer.id, answer.amount, answer.currency, answer.customer_ref)
+               IS DISTINCT FROM (payment.id::text, {_AMOUNT}, payment.currency, payment.customer_ref)
+               OR CASE subject.status WHEN 201 THEN
+                      (subject.route, subject.location, answer.status)
+                      IS DISTINCT FROM ('POST /v1/payment-intents', '/v1/payment-intents/' || payment.id, 'CREATED')
+                  ELSE
+                      (subject.route, answer.status)
+                      IS DISTINCT FROM ('POST /v1/payment-intents/' || payment.id || '/confirm', 'AUTHORIZED')
+                  END AS broken
+        FROM SUBJECT
+        CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
+            AS answer (id text, amount text, currency text, status text, customer_ref text)
         LEFT JOIN payment_intents AS payment
-          ON payment.tenant_id = scope.tenant_id AND payment.id = (scope.answer->>'id')::uuid
-        WHERE payment.id IS NULL
-           OR payment.customer_ref <> scope.answer->>'customer_ref'
-           OR payment.currency <> scope.answer->>'currency'
-           OR payment.amount::text <> ltrim(replace(scope.answer->>'amount', '.', ''), '0')
-        """,
+          ON payment.tenant_id = subject.tenant_id
+         AND payment.id = CASE WHEN pg_input_is_valid(answer.id, 'uuid') THEN answer.id::uuid END
+        LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
+        """,  # noqa: S608
+        "status BETWEEN 200 AND 299"
+        " AND (route = 'POST /v1/payment-intents' OR route LIKE 'POST /v1/payment-intents/%%/confirm')",
     ),
     Check(
         "changes_are_audited",
-        "Each move of each payment has its row in the audit log.",
+        "Each move of each payment has its one row in the audit log.",
         PAYMENTS,
-        """
-        SELECT scope.tenant_id, scope.id AS payment_id, scope.version AS expected_rows,
-               coalesce(audited.rows, 0) AS rows
-        FROM scope
-        LEFT JOIN (
-            SELECT tenant_id, target, count(*) AS rows
-            FROM audit_log
-            WHERE action IN ('payment.create', 'payment.authorize', 'payment.settle', 'payment.fail', 'payment.cancel')
-            GROUP BY tenant_id, target
-        ) AS audited ON audited.tenant_id = scope.tenant_id AND audited.target = scope.id::text
-        WHERE audited.rows IS DISTINCT FROM scope.version
-        """,
+        f"""
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.status, subject.version AS expected_rows,
+               array_agg(audited.action ORDER BY audited.at) FILTER (WHERE audited.id IS NOT NULL) AS rows,
+               count(legal.sequence) <> count(audited.id)
+               OR count(audited.id) > subject.version
+               OR subject.created_at >= kept.since
+                  AND coalesce(bit_or(1 << legal.sequence), 0) <> (1 << subject.version + 1) - 2
+               OR subject.updated_at >= kept.since
+                  AND count(*) FILTER (WHERE legal.sequence = subject.version) <> 1
+                   AS broken
+        FROM SUBJECT
+        CROSS JOIN (SELECT coalesce(%(audit_since)s::timestamptz, '-infinity') AS since) AS kept
+        LEFT JOIN audit_log AS audited
+          ON audited.tenant_id = subject.tenant_id AND audited.target = subject.id::text
+         AND audited.action = ANY ('{{{",".join(AUDIT_ACTION_BY_STATUS.values())}}}')
+        LEFT JOIN {_LEGAL}
+          ON legal.status = subject.status AND legal.version = subject.version AND legal.action = audited.action
+        GROUP BY subject.tenant_id, subject.id, subject.status, subject.version, subject.created_at,
+                 subject.updated_at, kept.since
+        """,  # noqa: S608
     ),
     Check(
-        "tenants_never_meet",
-        "Each event tells of a payment of its own tenant, in its header, its body and its key.",
-        """
-        SELECT * FROM outbox_events
-        WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-          AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s)
-        """,
-        """
-        SELECT scope.tenant_id, scope.id AS event_id, scope.event_type, scope.aggregate_id,
-               scope.payload->>'tenant_id' AS tenant_in_body, scope.headers->>'X-Tenant-Id' AS tenant_in_header
-        FROM scope
+        "events_match_their_payment",
+        "Each event tells of a payment of its own tenant, in its header, its body and its key, with its true terms.",
+        EVENTS,
+        f"""
+        SELECT subject.tenant_id, subject.id AS event_id, subject.event_type, subject.aggregate_id AS payment_id,
+               subject.payload, subject.headers->>'X-Tenant-Id' AS tenant_in_header,
+               meant.status AS expected_status, {_AMOUNT} AS expected_amount, payment.currency AS expected_currency,
+               payment.customer_ref AS expected_customer_ref, payment.order_id AS expected_order_id,
+               payment.id IS NULL
+               OR (told.payment_intent_id, told.tenant_id, told.status, told.amount, told.currency, told.customer_ref,
+                   told.order_id, subject.headers->>'X-Tenant-Id')
+                  IS DISTINCT FROM (subject.aggregate_id::text, subject.tenant_id, meant.status, {_AMOUNT},
+                                    payment.currency, payment.customer_ref, payment.order_id, subject.tenant_id)
+                   AS broken
+        FROM SUBJECT
+        CROSS JOIN LATERAL json_to_record(subject.payload)
+            AS told (payment_intent_id text, tenant_id text, status text, amount text, currency text,
+                     customer_ref text, order_id text)
         LEFT JOIN payment_intents AS payment
-          ON payment.tenant_id = scope.tenant_id AND payment.id = scope.aggregate_id
-        WHERE payment.id IS NULL
-           OR scope.payload->>'payment_intent_id' IS DISTINCT FROM scope.aggregate_id::text
-           OR scope.payload->>'tenant_id' IS DISTINCT FROM scope.tenant_id
-           OR scope.headers->>'X-Tenant-Id' IS DISTINCT FROM scope.tenant_id
+          ON payment.tenant_id = subject.tenant_id AND payment.id = subject.aggregate_id
+        LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
+        LEFT JOIN {_EVENT_STATUS} ON meant.event_type = subject.event_type
+        """,  # noqa: S608
+    ),
+    Check(
+        "audit_rows_have_their_payment",
+        "Each audit row about a payment names a payment of its own tenant.",
+        AUDIT,
+        """
+        SELECT subject.tenant_id, subject.id AS audit_id, subject.action, subject.target AS expected_payment_id,
+               payment.id IS NULL AS broken
+        FROM SUBJECT
+        LEFT JOIN payment_intents AS payment
+          ON payment.tenant_id = subject.tenant_id
+         AND payment.id = CASE WHEN pg_input_is_valid(subject.target, 'uuid') THEN subject.target::uuid END
         """,
+        "action LIKE 'payment.%%'",
     ),
 )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from payments_ledger.verify.audit import Result
 
@@ -30,25 +29,18 @@ def as_json(results: Sequence[Result]) -> str:
     )
 
 
-def print_report(console: Console, results: Sequence[Result]) -> None:
-    table = Table(title="Audit of the books", title_justify="left", title_style="bold")
-    for column in ("", "invariant", "examined", "broken"):
-        table.add_column(column, justify="right" if column in ("examined", "broken") else "left")
-    for result in results:
-        mark = "[green]ok[/]" if result.ok else "[bold red]BROKEN[/]"
-        table.add_row(mark, result.check.statement, str(result.examined), str(result.broken))
-    console.print(table)
-    for result in results:
-        if not result.ok:
-            _explain(console, result)
-
-
-def _explain(console: Console, result: Result) -> None:
-    console.print(f"\n[bold red]{result.check.name}[/]: {result.check.statement}")
+def print_result(console: Console, result: Result) -> None:
+    """One line, and one more for each broken row that is shown: which it is, what was found, what was expected."""
+    mark = "[green]ok    [/]" if result.ok else "[bold red]BROKEN[/]"
+    console.print(f"{mark} {result.examined:>10,} examined  {result.check.statement}", highlight=False)
+    if result.ok:
+        return
+    console.print(f"       {result.broken:>10,} broken    {result.check.name}", highlight=False)
     for failure in result.failures:
-        console.print("  " + ", ".join(f"{name} {_shown(value)}" for name, value in failure.items()), highlight=False)
+        found = ", ".join(f"{name} {_shown(value)}" for name, value in failure.items())
+        console.print(f"       {found}", highlight=False, markup=False)
     if result.broken > len(result.failures):
-        console.print(f"  … and {result.broken - len(result.failures)} more")
+        console.print(f"       … and {result.broken - len(result.failures):,} more", highlight=False)
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,7 @@ from payments_ledger.errors import DatabaseAway, TooBusy
 
 pytestmark = pytest.mark.anyio
 
-SUBJECT = str(uuid4())
+SUBJECT = "0198e6a0-0000-7000-8000-000000000001"
 
 
 class Directory:

@@ -1,18 +1,24 @@
-"""Dead letters for the operator: what is in the dead-letter queues, and putting it back or dropping it."""
+"""Dead letters for the operator: what is in the dead-letter queues, and putting it back or dropping it.
+
+With RABBITMQ_URL=memory:// there are no queues: what its handler refused is buried in the outbox, and read from there.
+"""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from payments_ledger.operations import outbox
+from payments_ledger.operations.people import operator
+from payments_ledger.outbox.queries import OutboxEvent
 from payments_ledger.platform import rabbitmq
 from payments_ledger.platform.rabbitmq import Queue
-from payments_ledger.platform.settings import Settings
+from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.worker import PAYMENTS_QUEUE, orders_queue, tenants_queue
 
 # A list is for reading; what is behind it comes up once these are dealt with.
@@ -20,6 +26,14 @@ LIST_LENGTH_MAX = 1000
 # Looking at a message counts as a delivery, and RabbitMQ 4 drops it after 20: well before that it gets a new count.
 LOOKS_MAX = 10
 DELIVERY_COUNT = "x-delivery-count"
+OUTBOX = "outbox_events"
+
+type Progress = Callable[[int, int], None]
+"""Told how many dead letters were looked at, and how many there are, whenever either changes."""
+
+
+def _say_nothing(done: int, total: int) -> None:
+    """For a program, which does not look at progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +50,15 @@ class DeadLetter:
     headers: dict[str, str]
     body: str
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+    @property
+    def short_id(self) -> str:
+        """Enough of the id to tell it from others; an event's begins with its time, so it is shown whole."""
+        return self.id if self.queue == OUTBOX else self.id[:12]
+
+
+def in_memory(settings: Settings) -> bool:
+    """Whether the outbox itself holds what could not be handled."""
+    return settings.rabbitmq_url.startswith(MEMORY_URL)
 
 
 def queues_of(settings: Settings) -> list[Queue]:
@@ -46,7 +67,9 @@ def queues_of(settings: Settings) -> list[Queue]:
 
 
 async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadLetter]:
-    """The oldest dead letters of each queue, which stay where they are."""
+    """The oldest dead letters of each queue, which stay where they are. Raises BrokerAway or Unavailable."""
+    if in_memory(settings):
+        return [_of(event) for event in (await outbox.list_buried(settings.database_url))[:limit]]
     found: list[DeadLetter] = []
 
     async def look(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
@@ -56,11 +79,17 @@ async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX)
     return found
 
 
-async def replay_dead_letters(settings: Settings, wanted: Callable[[DeadLetter], bool]) -> list[DeadLetter]:
+async def replay_dead_letters(
+    settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
+) -> list[DeadLetter]:
     """Puts the wanted ones back into the queue they came from, confirmed there before they are taken away here.
 
-    Can be repeated and interrupted: at worst a message is handled twice, which does no harm.
+    Can be repeated and interrupted: at worst a message is handled twice, which does no harm. Raises BrokerAway or
+    Unavailable.
     """
+    if in_memory(settings):
+        buried = [event for event in await outbox.list_buried(settings.database_url) if wanted(_of(event))]
+        return [_of(event) for event in await outbox.retry(settings.database_url, buried, operator())]
     replayed: list[DeadLetter] = []
 
     async def replay(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
@@ -72,12 +101,14 @@ async def replay_dead_letters(settings: Settings, wanted: Callable[[DeadLetter],
             await incoming.ack()
             replayed.append(letter)
 
-    await _for_each(settings, replay)
+    await _for_each(settings, replay, progress=progress)
     return replayed
 
 
-async def drop_dead_letters(settings: Settings, wanted: Callable[[DeadLetter], bool]) -> list[DeadLetter]:
-    """Takes the wanted ones away for good."""
+async def drop_dead_letters(
+    settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
+) -> list[DeadLetter]:
+    """Takes the wanted ones away for good. Raises BrokerAway. What is buried in the outbox cannot be dropped."""
     dropped: list[DeadLetter] = []
 
     async def drop(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
@@ -86,7 +117,7 @@ async def drop_dead_letters(settings: Settings, wanted: Callable[[DeadLetter], b
             await incoming.ack()
             dropped.append(letter)
 
-    await _for_each(settings, drop)
+    await _for_each(settings, drop, progress=progress)
     return dropped
 
 
@@ -95,8 +126,11 @@ def having_ids(ids: Sequence[str]) -> Callable[[DeadLetter], bool]:
     return lambda letter: letter.id.startswith(tuple(ids))
 
 
-async def _for_each(settings: Settings, act: Any, *, limit: int | None = None) -> None:
+async def _for_each(
+    settings: Settings, act: Any, *, limit: int | None = None, progress: Progress = _say_nothing
+) -> None:
     """Shows each dead letter there is now to `act` once; what it does not acknowledge goes back in the end."""
+    done = total = 0
     for queue in queues_of(settings):
         async with _channel(settings.rabbitmq_url) as channel:
             try:
@@ -106,7 +140,10 @@ async def _for_each(settings: Settings, act: Any, *, limit: int | None = None) -
                 continue
             # Not "until it is empty": what is replayed may come right back.
             count = declared.declaration_result.message_count or 0
+            total += count
             for _ in range(count if limit is None else min(count, limit)):
+                progress(done, total)
+                done += 1
                 incoming = await declared.get(fail=False)
                 if incoming is None:
                     break
@@ -114,6 +151,7 @@ async def _for_each(settings: Settings, act: Any, *, limit: int | None = None) -
                 if not incoming.processed and _looks(incoming) >= LOOKS_MAX:
                     await rabbitmq.put(channel, queue.dead_letters, rabbitmq.copy_of(incoming, _own_marks(incoming)))
                     await incoming.ack()
+            progress(done, total)
 
 
 @asynccontextmanager
@@ -139,6 +177,21 @@ def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
         message_id=incoming.message_id,
         headers=headers,
         body=incoming.body.decode(errors="backslashreplace"),
+    )
+
+
+def _of(event: OutboxEvent) -> DeadLetter:
+    """A buried event in the shape of a dead letter."""
+    return DeadLetter(
+        id=str(event.id),
+        queue=OUTBOX,
+        routing_key=event.event_type,
+        reason=event.last_error or "",
+        attempts=event.attempts,
+        since=event.buried_at.isoformat(timespec="seconds") if event.buried_at else None,
+        message_id=str(event.id),
+        headers=event.headers,
+        body=json.dumps(event.payload, ensure_ascii=False),
     )
 
 

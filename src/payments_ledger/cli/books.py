@@ -1,0 +1,97 @@
+"""`migrate`, `seed` and `verify`: the database's schema, its demonstration data, and the audit of its books."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from payments_ledger.cli.terminal import (
+    CANNOT,
+    REFUSED,
+    AnyTenant,
+    Json,
+    as_utc,
+    fail,
+    print_json,
+    progress_bar,
+    read_settings,
+    run,
+)
+
+if TYPE_CHECKING:
+    from payments_ledger.verify.audit import Result
+
+# As in verify/audit.py, which is only imported when it is needed.
+AUTHORIZED_SECONDS_MAX = 900
+
+
+def migrate(json: Json = False) -> None:
+    """Bring the database schema up to date. Can be repeated, and started twice at once."""
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    from payments_ledger import migrate as migrations
+
+    url = read_settings().database_url
+    try:
+        migrations.migrate(url)
+    except OperationalError as error:
+        fail(f"The database cannot be reached: {error.orig}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
+    except ProgrammingError as error:
+        fail(f"The database refuses: {error.orig}", "The user must own the database and have CREATEROLE.", CANNOT)
+    if json:
+        print_json({"schema": migrations.newest_version()})
+    else:
+        typer.echo("The schema is up to date.")
+
+
+def seed(json: Json = False) -> None:
+    """Add the demo tenants and users. What exists already is left as it is."""
+    from payments_ledger import seed as demo
+
+    settings = read_settings()
+    run(settings, demo.seed(settings.database_url))
+    if json:
+        print_json(*demo.DEMO_USERS)
+        return
+    for user in demo.DEMO_USERS:
+        typer.echo(f"{user.email} / {user.password}, tenant {user.tenant_id}, role {user.role}")
+
+
+def verify(
+    tenant: AnyTenant = None,
+    since: Annotated[datetime | None, typer.Option(help="Only what was written since this time (UTC).")] = None,
+    authorized_seconds_max: Annotated[
+        int, typer.Option(min=0, help="A payment that is AUTHORIZED for longer is a failure.")
+    ] = AUTHORIZED_SECONDS_MAX,
+    json: Json = False,
+) -> None:
+    """Audit the books: recompute everything from the rows, change nothing. Exit status 1 if something does not hold."""
+    from rich.console import Console
+
+    from payments_ledger.verify.audit import audit
+    from payments_ledger.verify.checks import CHECKS
+    from payments_ledger.verify.report import as_json, print_result
+
+    settings = read_settings()
+    console = Console()
+
+    async def examine() -> "list[Result]":
+        results: list[Result] = []
+        with progress_bar() as progress:
+            bar = progress.add_task("Auditing", total=len(CHECKS))
+            async for result in audit(
+                settings.database_url,
+                tenant_id=tenant,
+                since=as_utc(since),
+                authorized_seconds_max=authorized_seconds_max,
+            ):
+                results.append(result)
+                if not json:
+                    print_result(console, result)
+                progress.update(bar, advance=1, description=result.check.name)
+        return results
+
+    results = run(settings, examine())
+    if json:
+        typer.echo(as_json(results))
+    raise typer.Exit(0 if all(result.ok for result in results) else REFUSED)

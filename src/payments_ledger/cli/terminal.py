@@ -1,0 +1,175 @@
+"""What every command shares: its settings, how it prints, and how it says what is wrong and what to do."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import signal
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from payments_ledger.errors import LedgerError
+    from payments_ledger.platform.settings import Settings
+
+# Exit statuses; 2 is for a command line that cannot be understood.
+REFUSED = 1
+CANNOT = 3
+# As shells have it for what SIGINT ended: 128 + 2.
+INTERRUPTED = 130
+
+errors = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: an object, or one a line for each of several.")]
+Tenant = Annotated[str, typer.Option(help="The tenant's id; * is the home of global administrators.")]
+AnyTenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
+
+
+def read_settings(*, logs: bool = False) -> "Settings":
+    """The settings of the environment; ends the command if one is not valid.
+
+    `logs` is for what serves: another command says itself what matters, and its output is nobody else's.
+    """
+    from pydantic import ValidationError
+
+    from payments_ledger.platform.logging import configure_logging
+    from payments_ledger.platform.settings import Settings
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults = "\n".join(map(_fault, error.errors()))
+        fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    if not logs:
+        logging.disable()
+    return settings
+
+
+def run[T](settings: "Settings", work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns; ends the command with what is wrong, and what to do, if it raises."""
+    with explained(settings):
+        return asyncio.run(work)
+
+
+@contextmanager
+def explained(settings: "Settings") -> Iterator[None]:
+    """Ends the command with what is wrong, and what to do, for everything that can be expected to go wrong."""
+    import psycopg
+
+    from payments_ledger.errors import DatabaseAway, LedgerError, SchemaMissing, Unavailable
+    from payments_ledger.platform.messaging import BrokerAway
+
+    try:
+        yield
+    except DatabaseAway:
+        from payments_ledger.operations.opened import why_away
+
+        reason = asyncio.run(why_away(settings.database_url)) or "it did not answer in time"
+        fail(f"PostgreSQL cannot be reached: {reason}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
+    except (SchemaMissing, psycopg.errors.UndefinedColumn):
+        fail("The schema is missing or old.", "Run payments-ledger migrate.", CANNOT)
+    except psycopg.errors.InsufficientPrivilege as error:
+        remedy = "Run payments-ledger migrate. The user in DATABASE_URL must own the database."
+        fail(f"PostgreSQL refuses: {error.diag.message_primary}.", remedy, CANNOT)
+    except Unavailable as error:
+        fail(error.detail, "Try again; payments-ledger status shows what is away.", CANNOT)
+    except BrokerAway as error:
+        fail(f"RabbitMQ cannot be reached: {error}", "Look at RABBITMQ_URL, and whether it runs.", CANNOT)
+    except LedgerError as error:
+        fail(error.detail, _remedy(error), REFUSED)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
+    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+def fail(what: str, remedy: str, status: int = REFUSED) -> NoReturn:
+    errors.print(what, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    errors.print(remedy, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def print_json(*values: Any) -> None:
+    """One object a line."""
+    for value in values:
+        typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def print_columns(rows: Iterable[Sequence[object]], *headings: str) -> None:
+    """Aligned, and each row on one line whatever the width of the terminal, so that it can be searched."""
+    lines = [headings, *([_shown(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """On standard error, and only if that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield progress
+
+
+def as_utc(time: datetime | None) -> datetime | None:
+    """A time without a zone is UTC."""
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+def age(seconds: float | None) -> str:
+    """ "none", "3.2 s", "12 min", "5.0 h", "2.1 days" """
+    if seconds is None:
+        return "none"
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _remedy(error: "LedgerError") -> str:
+    from payments_ledger import errors as known
+
+    if isinstance(error, known.UnknownTenant | known.TenantExists):
+        return "See payments-ledger tenants list."
+    if isinstance(error, known.UserNotFound | known.UserExists):
+        return "See payments-ledger users list --tenant …"
+    return "Nothing was changed."
+
+
+def _fault(fault: "ErrorDetails") -> str:
+    """One line: the variable, if it is one alone, and what is wrong with it."""
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, fault['loc'])).upper()}: {message}" if fault["loc"] else f"{message}."
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    assert isinstance(value, UUID), type(value)
+    return str(value)
+
+
+def _shown(cell: object) -> str:
+    return "" if cell is None else cell.isoformat(" ", "seconds") if isinstance(cell, datetime) else str(cell)

@@ -1,0 +1,102 @@
+"""`users`: add them, disable them, give them roles. A password is read from a prompt or from standard input."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from payments_ledger.cli.terminal import Json, Tenant, fail, print_columns, print_json, read_settings, run
+
+if TYPE_CHECKING:
+    from payments_ledger.admin.queries import User
+
+commands = typer.Typer(no_args_is_help=True, help="Users: add them, disable them, give them roles.")
+
+# NIST SP 800-63B asks for at least eight characters; the API reads no more than 1024.
+PASSWORD_LENGTH_MIN = 8
+PASSWORD_LENGTH_MAX = 1024
+
+Email = Annotated[str, typer.Argument(help="E-mail address, in any case.")]
+
+
+def _new_email(email: str) -> str:
+    if not (3 <= len(email) <= 254 and "@" in email and email.isprintable()):
+        raise typer.BadParameter("This is no e-mail address.")
+    return email
+
+
+@commands.command("list")
+def list_(tenant: Tenant, json: Json = False) -> None:
+    """List every user of a tenant."""
+    from payments_ledger.operations.people import list_users
+
+    settings = read_settings()
+    _tell(run(settings, list_users(settings.database_url, tenant)), json)
+
+
+@commands.command()
+def add(
+    email: Annotated[str, typer.Argument(help="E-mail address, unique in the tenant.", callback=_new_email)],
+    tenant: Tenant,
+    role: Annotated[str, typer.Option(help="A role of the tenant: admin, ops, sales or its own.")],
+    json: Json = False,
+) -> None:
+    """Add a user. Asks for the password, or reads it from standard input if that is not a terminal."""
+    from payments_ledger.operations.people import create_user
+
+    settings = read_settings()
+    password = _read_password()
+    work = create_user(settings.database_url, tenant_id=tenant, email=email, password=password, role=role)
+    _tell([run(settings, work)], json)
+
+
+@commands.command()
+def disable(email: Email, tenant: Tenant, json: Json = False) -> None:
+    """Lock a user out, within two seconds, tokens notwithstanding."""
+    _set_disabled(email, tenant, True, json)
+
+
+@commands.command()
+def enable(email: Email, tenant: Tenant, json: Json = False) -> None:
+    """Let a disabled user in again."""
+    _set_disabled(email, tenant, False, json)
+
+
+@commands.command()
+def roles(
+    email: Email,
+    tenant: Tenant,
+    role: Annotated[list[str] | None, typer.Argument(help="Exactly these from now on; none takes all away.")] = None,
+    json: Json = False,
+) -> None:
+    """Give a user exactly these roles, and take all others away."""
+    from payments_ledger.operations.people import give_roles
+
+    settings = read_settings()
+    _tell([run(settings, give_roles(settings.database_url, tenant, email, frozenset(role or ())))], json)
+
+
+def _set_disabled(email: str, tenant: str, disabled: bool, json: bool) -> None:
+    from payments_ledger.operations.people import disable_user
+
+    settings = read_settings()
+    _tell([run(settings, disable_user(settings.database_url, tenant, email, disabled=disabled))], json)
+
+
+def _read_password() -> str:
+    """Never from the arguments, which every user of the machine can see."""
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not PASSWORD_LENGTH_MIN <= len(password) <= PASSWORD_LENGTH_MAX:
+        fail(f"A password has at least {PASSWORD_LENGTH_MIN} characters.", "Nothing was changed.")
+    return password
+
+
+def _tell(users: "list[User]", json: bool) -> None:
+    if json:
+        print_json(*users)
+        return
+    rows = [(user.email, ",".join(user.roles), user.id, user.created_at, user.disabled_at) for user in users]
+    print_columns(rows, "email", "roles", "id", "since", "disabled")

@@ -1,0 +1,119 @@
+"""Tenants and users from the command line: the use cases of administration, by an operator whom no policy binds."""
+
+import asyncio
+import getpass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from payments_ledger.admin import queries
+from payments_ledger.admin.queries import Tenant, User
+from payments_ledger.admin.use_cases import (
+    AddTenant,
+    AddUser,
+    Administrator,
+    AssignRoles,
+    SetTenantSuspended,
+    SetUserDisabled,
+    add_tenant,
+    add_user,
+    assign_roles,
+    set_tenant_suspended,
+    set_user_disabled,
+)
+from payments_ledger.audit import Origin
+from payments_ledger.auth.passwords import hash_password
+from payments_ledger.auth.policy import Attempt, Permission
+from payments_ledger.batching import Command, UseCase
+from payments_ledger.errors import Rejected, UnknownTenant, UserNotFound
+from payments_ledger.operations.opened import transaction
+from payments_ledger.platform.postgres import auditor_role
+from payments_ledger.platform.tracing import current_trace
+
+USERS_AT_ONCE = 1000
+
+
+def operator() -> Origin:
+    """Whoever runs this program, by the name that the operating system has for them."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that no user has.
+        name = "unknown"
+    return Origin(f"cli:{name}", None, current_trace())
+
+
+async def list_tenants(database_url: str) -> list[Tenant]:
+    """Raises Unavailable."""
+    async with transaction(database_url, role=auditor_role(database_url)) as conn:
+        return await queries.list_tenants(conn)
+
+
+async def create_tenant(database_url: str, *, tenant_id: str, name: str, plan: str, region: str) -> Tenant:
+    """Raises TenantExists or Unavailable."""
+    return await _carry_out(database_url, add_tenant, AddTenant(tenant_id, name, plan, region, _administrator()))
+
+
+async def suspend_tenant(database_url: str, tenant_id: str, *, suspended: bool) -> Tenant:
+    """Suspends the tenant, or lets it go on. Raises UnknownTenant, LocksOut or Unavailable."""
+    command = SetTenantSuspended(tenant_id, suspended, _administrator())
+    return await _carry_out(database_url, set_tenant_suspended, command)
+
+
+async def list_users(database_url: str, tenant_id: str) -> list[User]:
+    """All of them, the first made first. Raises UnknownTenant or Unavailable."""
+    users: list[User] = []
+    async with transaction(database_url, tenants=[tenant_id]) as conn:
+        if await queries.find_tenant(conn, tenant_id) is None:
+            raise UnknownTenant
+        while True:
+            after = (users[-1].created_at, users[-1].id) if users else None
+            page = await queries.list_users(conn, tenant_id, after=after, limit=USERS_AT_ONCE)
+            users += page
+            if len(page) < USERS_AT_ONCE:
+                return users
+
+
+async def create_user(database_url: str, *, tenant_id: str, email: str, password: str, role: str) -> User:
+    """Raises UnknownTenant, UserExists, Invalid (the role) or Unavailable."""
+    password_hash = await asyncio.to_thread(hash_password, password)
+    command = AddUser(tenant_id, uuid7(), email.lower(), password_hash, role, _administrator())
+    return await _carry_out(database_url, add_user, command)
+
+
+async def disable_user(database_url: str, tenant_id: str, email: str, *, disabled: bool) -> User:
+    """Disables the user, or lets them in again. Raises UserNotFound or Unavailable."""
+    user_id = await _find_user(database_url, tenant_id, email)
+    command = SetUserDisabled(tenant_id, user_id, disabled, _administrator())
+    return await _carry_out(database_url, set_user_disabled, command)
+
+
+async def give_roles(database_url: str, tenant_id: str, email: str, roles: frozenset[str]) -> User:
+    """Gives the user exactly these roles. Raises UserNotFound, Invalid (a role) or Unavailable."""
+    user_id = await _find_user(database_url, tenant_id, email)
+    return await _carry_out(database_url, assign_roles, AssignRoles(tenant_id, user_id, roles, _administrator()))
+
+
+async def _find_user(database_url: str, tenant_id: str, email: str) -> UUID:
+    async with transaction(database_url, tenants=[tenant_id]) as conn:
+        user_id = await queries.find_user_id(conn, tenant_id, email.lower())
+    if user_id is None:
+        raise UserNotFound(f"The tenant {tenant_id} has no user {email}.")
+    return user_id
+
+
+async def _carry_out[C: Command, O](database_url: str, use_case: UseCase[C, O | Rejected], command: C) -> O:
+    """In a transaction of its own, as the schema's owner; a refusal is raised."""
+    async with transaction(database_url, tenants=[command.tenant_id]) as conn:
+        [outcome] = await use_case(conn, [command])
+        if isinstance(outcome, Rejected):
+            raise outcome.error
+    return outcome
+
+
+def _administrator() -> Administrator:
+    """Nobody at the machine can lock himself out, so the attempt is never decided upon."""
+    origin = operator()
+    attempt = Attempt(Permission.ADMIN, origin.principal, frozenset(), "", "", datetime.now(UTC))
+    return Administrator(origin, home="", attempt=attempt)

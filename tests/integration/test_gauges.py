@@ -1,0 +1,200 @@
+"""What the metrics ask the database for: counts that are always those of the payments, and the outbox's backlog."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from alembic import command
+
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.migrate import migrate
+from payments_ledger.outbox.queries import Backlog, measure_backlog
+from payments_ledger.payments.queries import count_payments, sum_up_counts
+from payments_ledger.payments.use_cases import CancelPayment, cancel_payments
+from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
+from payments_ledger.seed import add_tenant
+from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.conftest import opened
+from tests.services import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+TENANTS = ("one", "two")
+
+
+@pytest.fixture
+async def url(postgres: PostgresServer, request: pytest.FixtureRequest) -> str:
+    """A database of its own: counts are over all tenants."""
+    url = postgres.create_database(f"gauges_{abs(hash(request.node.name))}")
+    await asyncio.to_thread(migrate, url)
+    await add_tenants(url)
+    return url
+
+
+async def add_tenants(url: str) -> None:
+    async with opened(Database(url, role=None, pool_size_max=2)) as owner, owner.transaction(TENANTS) as conn:
+        for tenant in TENANTS:
+            await add_tenant(conn, tenant, tenant)
+            await insert_accounts(conn, tenant, DEFAULT_ACCOUNTS)
+
+
+@pytest.fixture
+async def books(url: str) -> AsyncIterator[Database]:
+    async with opened(Database(url, role=runtime_role(url), pool_size_max=4)) as database:
+        yield database
+
+
+@pytest.fixture
+async def outbox(url: str) -> AsyncIterator[Database]:
+    async with opened(Database(url, role=relay_role(url), pool_size_max=4)) as database:
+        yield database
+
+
+async def counts(outbox: Database) -> dict[str, int]:
+    async with outbox.transaction() as conn:
+        return {count.status: count.payments for count in await count_payments(conn)}
+
+
+async def rows_of_counts(outbox: Database) -> int:
+    async with outbox.transaction() as conn:
+        row = await (await conn.execute("SELECT count(*) FROM payment_counts")).fetchone()
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+async def sum_up(outbox: Database) -> None:
+    async with outbox.transaction() as conn:
+        await sum_up_counts(conn)
+
+
+async def some_payments(books: Database) -> None:
+    """Three CREATED, two AUTHORIZED, four SETTLED, one CANCELLED."""
+    for tenant in TENANTS:
+        await settle_a_payment(books, tenant)
+        await settle_a_payment(books, tenant)
+        await create_a_payment(books, tenant)
+        await confirm_a_payment(books, await create_a_payment(books, tenant))
+    await create_a_payment(books, "one")
+    cancelled = await create_a_payment(books, "two")
+    async with books.transaction(["two"]) as conn:
+        await cancel_payments(conn, [CancelPayment("two", cancelled.id, ORIGIN)])
+
+
+EXPECTED = {"CREATED": 3, "AUTHORIZED": 2, "SETTLED": 4, "CANCELLED": 1}
+
+
+async def test_payments_are_counted_by_status_over_all_tenants_before_and_after_summing_up(
+    books: Database, outbox: Database
+) -> None:
+    await some_payments(books)
+    assert await counts(outbox) == EXPECTED
+    before = await rows_of_counts(outbox)
+    await sum_up(outbox)
+    assert await counts(outbox) == EXPECTED
+    after = await rows_of_counts(outbox)
+    # A row for each tenant and status, and none for a moment since which nobody is AUTHORIZED any more.
+    assert after < before
+    assert after <= 9
+    await sum_up(outbox)
+    assert await rows_of_counts(outbox) == after
+
+
+async def test_what_was_rolled_back_is_not_counted(books: Database, outbox: Database) -> None:
+    class Changed(Exception):
+        pass
+
+    payment = await create_a_payment(books, "one")
+    with contextlib.suppress(Changed):
+        async with books.transaction(["one"]) as conn:
+            await cancel_payments(conn, [CancelPayment("one", payment.id, ORIGIN)])
+            raise Changed
+    assert await counts(outbox) == {"CREATED": 1}
+
+
+async def test_summing_up_while_payments_move_and_others_sum_up_loses_nothing(
+    books: Database, outbox: Database
+) -> None:
+    done = asyncio.Event()
+
+    async def keep_summing_up() -> None:
+        while not done.is_set():
+            await sum_up(outbox)
+
+    async def settle_some(tenant: str) -> None:
+        for _ in range(15):
+            await settle_a_payment(books, tenant)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(keep_summing_up())
+        await asyncio.gather(*(settle_some(tenant) for tenant in TENANTS))
+        done.set()
+    assert {status: number for status, number in (await counts(outbox)).items() if number} == {"SETTLED": 30}
+    await sum_up(outbox)
+    assert await rows_of_counts(outbox) == 2
+
+
+async def test_the_oldest_authorized_payment_is_as_old_as_its_authorization(
+    url: str, books: Database, outbox: Database
+) -> None:
+    async def oldest() -> float:
+        async with outbox.transaction() as conn:
+            return max((count.oldest_seconds for count in await count_payments(conn)), default=0.0)
+
+    assert await oldest() == 0
+    await settle_a_payment(books, "one")
+    assert await oldest() == 0
+    await confirm_a_payment(books, await create_a_payment(books, "two"))
+    async with opened(Database(url, role=None, pool_size_max=2)) as owner, owner.transaction(TENANTS) as conn:
+        await conn.execute("UPDATE payment_counts SET since = since - interval '1 hour' WHERE since IS NOT NULL")
+    assert 3600 <= await oldest() < 3600 + 60
+
+
+async def test_payments_of_before_are_counted_when_counting_begins(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.create_database("counted_late")
+    upgrade = command.upgrade
+    with monkeypatch.context() as at_first:
+        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0004"))
+        await asyncio.to_thread(migrate, url)
+    await add_tenants(url)
+    async with opened(Database(url, role=runtime_role(url), pool_size_max=4)) as books:
+        await some_payments(books)
+    await asyncio.to_thread(migrate, url)
+    async with opened(Database(url, role=relay_role(url), pool_size_max=2)) as outbox:
+        assert await counts(outbox) == EXPECTED
+    with psycopg.connect(driver_url(url)) as conn:
+        assert conn.execute("SELECT FROM payment_intents").fetchall() == []
+
+
+async def test_the_backlog_is_what_is_not_published_and_its_age_that_of_the_oldest(
+    books: Database, outbox: Database
+) -> None:
+    async def backlog(limit: int = 100) -> Backlog:
+        async with outbox.transaction() as conn:
+            return await measure_backlog(conn, limit)
+
+    assert await backlog() == Backlog(0, 0, 0)
+    for _ in range(3):
+        await create_a_payment(books, "one")
+    found = await backlog()
+    assert (found.pending, found.buried) == (3, 0)
+    assert 0 < found.oldest_seconds < 60
+    assert (await backlog(limit=2)).pending == 2
+    async with outbox.transaction() as conn:
+        await conn.execute(
+            """
+            UPDATE outbox_events SET buried_at = now()
+            WHERE id = (SELECT id FROM outbox_events ORDER BY id LIMIT 1)
+            """
+        )
+    found = await backlog()
+    assert (found.pending, found.buried) == (2, 1)
+    async with outbox.transaction() as conn:
+        await conn.execute("UPDATE outbox_events SET published_at = now() WHERE buried_at IS NULL")
+    assert await backlog() == Backlog(0, 0, 1)
