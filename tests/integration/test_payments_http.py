@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from payments_ledger.platform import exact_json
-from payments_ledger.platform.exact_json import BODY_BYTES_MAX
+from payments_ledger.platform import requests
+from payments_ledger.platform.requests import BODY_BYTES_MAX
 from tests.integration.conftest import Api
 
 pytestmark = pytest.mark.anyio
@@ -312,7 +312,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         yield b"{"
         await asyncio.sleep(5)
 
-    monkeypatch.setattr(exact_json, "BODY_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(requests, "BODY_SECONDS_MAX", 0.1)
     headers = api.headers(tenant) | {"Content-Type": "application/json"}
     assert_problem(await api.client.post(PATH, content=slow(), headers=headers), 408, "body_too_slow")
 

@@ -19,15 +19,14 @@ from payments_ledger.errors import (
     LedgerError,
     MissingHeader,
     PolicyDenied,
-    RepeatedHeader,
     TenantSuspended,
     TokenRevoked,
     Unauthenticated,
     UnknownTenant,
 )
 from payments_ledger.money import Money
-from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.rate_limit import RateLimiter, client_address
+from payments_ledger.platform.requests import ExactJSONRoute, single_header
 from payments_ledger.platform.tracing import current_trace
 
 # What every tenant route can answer besides success.
@@ -115,43 +114,41 @@ async def identify(request: Request) -> Identity:
     return identity
 
 
+async def admit(request: Request, permission: Permission) -> Caller:
+    """The caller, who may do this for the tenant named in X-Tenant-Id."""
+    identity = await identify(request)
+    tenant_id = single_header(request, "X-Tenant-Id")
+    if not tenant_id:
+        raise MissingHeader("X-Tenant-Id is missing.")
+    require_tenant(identity, permission, tenant_id)
+    caller = await _look_up(request, identity, tenant_id)
+    caller.require(permission)
+    if permission is not Permission.ADMIN:
+        # Never where it is switched off again.
+        chaos: Chaos = request.app.state.chaos
+        await chaos.disturb(tenant_id, "request")
+    return caller
+
+
+def tenant_headers(
+    _scheme: Annotated[object, Depends(_bearer)], _tenant: Annotated[str, Header(alias="X-Tenant-Id")]
+) -> None:
+    """What every tenant route reads of a request, for the document; `admit` does, where none may occur twice."""
+
+
 def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
     """A dependency that admits callers who may do this for the tenant named in X-Tenant-Id."""
 
-    async def admit(
-        request: Request,
-        _scheme: Annotated[object, Depends(_bearer)],
-        # Required, for the documentation and for its absence; read below, where it must not occur twice.
-        _tenant: Annotated[str, Header(alias="X-Tenant-Id")],
-    ) -> Caller:
-        identity = await identify(request)
-        tenant_id = single_header(request, "X-Tenant-Id")
-        if not tenant_id:
-            raise MissingHeader("X-Tenant-Id is missing.")
-        require_tenant(identity, permission, tenant_id)
-        caller = await _look_up(request, identity, tenant_id)
-        caller.require(permission)
-        if permission is not Permission.ADMIN:
-            # Never where it is switched off again.
-            chaos: Chaos = request.app.state.chaos
-            await chaos.disturb(tenant_id, "request")
-        return caller
+    async def admitted(request: Request, _headers: Annotated[None, Depends(tenant_headers)]) -> Caller:
+        return await admit(request, permission)
 
-    return admit
+    return admitted
 
 
 async def current_identity(request: Request) -> Identity:
     """The identity as the database has it now; raises Unauthenticated or TenantSuspended."""
     identity = await identify(request)
     return (await _look_up(request, identity, identity.tenant_id)).identity
-
-
-def single_header(request: Request, name: str) -> str | None:
-    """A header's value, None without one; raises RepeatedHeader."""
-    values = request.headers.getlist(name)
-    if len(values) > 1:
-        raise RepeatedHeader(f"{name} was sent {len(values)} times.")
-    return values[0] if values else None
 
 
 def _verified(request: Request) -> Identity:

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 from fastapi import Request
 
 from payments_ledger.errors import LoginAway, LoginRests
-from payments_ledger.platform.exact_json import ExactJSONRoute
 from payments_ledger.platform.rate_limit import (
     WINDOW_SECONDS,
     Count,
@@ -22,6 +21,7 @@ from payments_ledger.platform.rate_limit import (
     require_room,
 )
 from payments_ledger.platform.redis import Pipeline, RedisAway
+from payments_ledger.platform.requests import ExactJSONRoute
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
 # Few enough that guessing is hopeless, more than people need to remember which password it was.

@@ -9,27 +9,28 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with, single_header
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
-from payments_ledger.errors import InvalidHeader, PaymentNotFound, Rejected
+from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
 from payments_ledger.money import format_amount, parse_money
 from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
-from payments_ledger.platform.parameters import CanonicalUUID
+from payments_ledger.platform.parameters import CanonicalUUID, path_uuid
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import BODY_PROBLEMS, documented, problem_body, status_of
+from payments_ledger.platform.requests import DirectRoute, ExactRequest, read_body, single_header
 
 PATH = "/v1/payment-intents"
 
-router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=CallerRoute)
+router = APIRouter(
+    prefix=PATH, tags=["payment intents"], route_class=DirectRoute, dependencies=[Depends(tenant_headers)]
+)
 
-Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
-Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
-# Declared for the documentation and for their absence; read by `_keyed`, where none must occur twice.
+# For the document, like each route's function that ends in _request; the routes read the request themselves.
 OptionalKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
 RequiredKey = Annotated[str, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
 
@@ -83,16 +84,26 @@ class PaymentIntent(BaseModel):
     updated_at: datetime
 
 
+def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None: ...
+
+
+def confirm_request(payment_id: CanonicalUUID, key: RequiredKey) -> None: ...
+
+
+def get_request(payment_id: CanonicalUUID) -> None: ...
+
+
 @router.post(
     "",
     status_code=HTTPStatus.CREATED,
+    dependencies=[Depends(create_request)],
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
-async def create_payment_intent(
-    request: Request, caller: Writer, body: PaymentIntentRequest, _key: OptionalKey = None
-) -> Response:
+async def create_payment_intent(request: ExactRequest) -> Response:
     """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
+    caller = await admit(request, Permission.PAYMENTS_WRITE)
+    body = await read_body(request, PaymentIntentRequest)
     money = parse_money(body.amount, body.currency)
     caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
@@ -102,13 +113,16 @@ async def create_payment_intent(
 
 @router.post(
     "/{payment_id}/confirm",
+    dependencies=[Depends(confirm_request)],
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
 )
-async def confirm_payment_intent(
-    request: Request, caller: Writer, payment_id: CanonicalUUID, _key: RequiredKey
-) -> Response:
+async def confirm_payment_intent(request: ExactRequest) -> Response:
     """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
+    caller = await admit(request, Permission.PAYMENTS_WRITE)
+    payment_id = path_uuid(request, "payment_id")
+    if single_header(request, "Idempotency-Key") is None:
+        raise MissingHeader("Idempotency-Key is missing.")
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
     keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
     if caller.is_bound_by_amounts:
@@ -121,8 +135,15 @@ async def confirm_payment_intent(
     return await _answer(request, confirm_once, keyed)
 
 
-@router.get("/{payment_id}", response_model=PaymentIntent, responses=documented(*TENANT_PROBLEMS))
-async def get_payment_intent(request: Request, caller: Reader, payment_id: CanonicalUUID) -> Response:
+@router.get(
+    "/{payment_id}",
+    dependencies=[Depends(get_request)],
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS),
+)
+async def get_payment_intent(request: ExactRequest) -> Response:
+    caller = await admit(request, Permission.PAYMENTS_READ)
+    payment_id = path_uuid(request, "payment_id")
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         payment = await find_payment(conn, caller.tenant_id, payment_id)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -27,6 +29,15 @@ def _parse_instant(text: str) -> datetime:
         return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)") from None
+
+
+def path_uuid(request: Request, name: str) -> UUID:
+    """The UUID in the path; raises RequestValidationError."""
+    try:
+        return UUID(_check_uuid(request.path_params[name]))
+    except ValueError as error:
+        fault = {"type": "value_error", "loc": ("path", name), "msg": f"Value error, {error}"}
+        raise RequestValidationError([fault]) from None
 
 
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
