@@ -66,7 +66,7 @@ class Process:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._run is not None and self._run.exit_status() is None:
-            os.kill(self._run.pid, number)
+            self._run.signal(number)
 
 
 class _Fork:
@@ -75,6 +75,9 @@ class _Fork:
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
     def exit_status(self) -> int | None:
         return self._process.exitcode
@@ -97,8 +100,13 @@ class _FakedClock:
                 env=environment | {"DONT_FAKE_MONOTONIC": "1"},
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         self.pid = self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        # faketime waits for the program that it has started.
+        os.killpg(self.pid, number)
 
     def exit_status(self) -> int | None:
         return self._process.poll()

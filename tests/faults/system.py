@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -44,19 +44,43 @@ class System:
     def __init__(self, folder: Path, *, seed: int, remind_after_seconds: int) -> None:
         # Of workers that are started by heal().
         self.remind_after_seconds = remind_after_seconds
-        self.background = Background()
-        self.postgres = PostgresServer(folder / "postgres")
-        (folder / "redis").mkdir()
-        self.redis = RedisServer(folder / "redis")
-        (folder / "rabbitmq").mkdir()
-        self.rabbitmq = RabbitmqServer(folder / "rabbitmq")
-        self._start_servers()
-        self._direct_url = self.postgres.create_database("faults")
-        self.to_postgres = Proxy(self.background, self.postgres.socket)
-        self.to_redis = Proxy(self.background, self.redis.port)
-        self.to_rabbitmq = Proxy(self.background, self.rabbitmq.port)
-        self.proxies = (self.to_postgres, self.to_redis, self.to_rabbitmq)
-        self._environment = os.environ | {
+        for name in ("redis", "rabbitmq"):
+            (folder / name).mkdir()
+        with ExitStack() as undoing:
+            self.background = Background()
+            undoing.callback(self.background.close)
+            self.postgres = PostgresServer(folder / "postgres")
+            undoing.callback(self._stop_postgres)
+            self.redis = RedisServer(folder / "redis")
+            undoing.callback(self.redis.remove)
+            self.rabbitmq = RabbitmqServer(folder / "rabbitmq")
+            undoing.callback(self.rabbitmq.remove)
+            self._start_servers()
+            self._direct_url = self.postgres.create_database("faults")
+            self.to_postgres = Proxy(self.background, self.postgres.socket)
+            self.to_redis = Proxy(self.background, self.redis.port)
+            self.to_rabbitmq = Proxy(self.background, self.rabbitmq.port)
+            self.proxies = (self.to_postgres, self.to_redis, self.to_rabbitmq)
+            for proxy in self.proxies:
+                undoing.callback(proxy.close)
+            environment = self._environment()
+            for command in ("migrate", "seed"):
+                subprocess.run([PROGRAM, command], env=environment, check=True, capture_output=True, timeout=120)
+            ports = random.Random(f"{seed} {os.getpid()}").sample(API_PORTS, 2)
+            self.base_urls = [f"http://127.0.0.1:{port}" for port in ports]
+            self.apis = [
+                Process(("api", "--port", str(port)), environment, folder / f"api-{number}.log")
+                for number, port in enumerate(ports, 1)
+            ]
+            self.workers = [Process(("worker",), environment, folder / f"worker-{number}.log") for number in (1, 2)]
+            for process in self.processes:
+                undoing.callback(process.kill)
+            self.heal()
+            self.headers = self._log_in()
+            self.close = undoing.pop_all().close
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
             "DATABASE_URL": f"postgresql+psycopg://app:app@127.0.0.1:{self.to_postgres.port}/faults",
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             # A heartbeat each second or two, so that a connection to a mute broker is soon given up.
@@ -68,20 +92,6 @@ class System:
             "REMIND_AFTER_SECONDS": str(NEVER_SECONDS),
             "LOG_LEVEL": "WARNING",
         }
-        self._run("migrate")
-        self._run("seed")
-        choice = random.Random(f"{seed} {os.getpid()}")
-        ports = choice.sample(API_PORTS, 2)
-        self.base_urls = [f"http://127.0.0.1:{port}" for port in ports]
-        self.apis = [
-            Process(("api", "--port", str(port)), self._environment, folder / f"api-{number}.log")
-            for number, port in enumerate(ports, 1)
-        ]
-        self.workers = [
-            Process(("worker",), self._environment, folder / f"worker-{number}.log") for number in range(1, 3)
-        ]
-        self.heal()
-        self.headers = self._log_in()
 
     @property
     def processes(self) -> list[Process]:
@@ -137,14 +147,7 @@ class System:
     def logs(self) -> str:
         return "\n".join(f"--- {process}\n{process.log()[-6000:]}" for process in self.processes)
 
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-        for proxy in self.proxies:
-            proxy.close()
-        self.background.close()
-        self.rabbitmq.remove()
-        self.redis.remove()
+    def _stop_postgres(self) -> None:
         with suppress(FileNotFoundError):
             self.postgres.kill()
         self.postgres.stop()
@@ -153,9 +156,6 @@ class System:
         self.postgres.start()
         self.redis.start()
         self.rabbitmq.start()
-
-    def _run(self, *arguments: str) -> None:
-        subprocess.run([PROGRAM, *arguments], env=self._environment, check=True, capture_output=True, timeout=60)
 
     def _log_in(self) -> dict[str, str]:
         credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
