@@ -276,6 +276,10 @@ class _Server:
     def remove(self) -> None:
         self._run.remove()
 
+    def log(self) -> str:
+        """What it has written since its last start."""
+        return self._run.output()
+
     def _answers(self) -> bool:
         raise NotImplementedError
 

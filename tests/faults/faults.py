@@ -4,6 +4,7 @@
 """
 
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def processes_asked_to_finish(system: System, choice: random.Random) -> None:
     """SIGTERM under load: each finishes what is in hand."""
     for process in choice.sample(system.processes, 4):
         process.terminate()
+        assert process.wait() in (0, -signal.SIGTERM)
         process.start()
 
 
@@ -242,10 +244,15 @@ def rabbitmq_restarted(system: System, choice: random.Random) -> None:
     system.rabbitmq.start()
 
 
+MEMORY_ALARM: Final = "memory resource limit alarm set"
+
+
 @fault("rabbitmq")
 def rabbitmq_out_of_memory(system: System, choice: random.Random) -> None:
+    before = system.rabbitmq.log().count(MEMORY_ALARM)
     system.rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
+        eventually(lambda: system.rabbitmq.log().count(MEMORY_ALARM) > before, "the alarm", 20)
         hold(choice, 1, 3)
     finally:
         system.rabbitmq.control("set_vm_memory_high_watermark", "0.4")
