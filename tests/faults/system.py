@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -148,8 +148,7 @@ class System:
         return "\n".join(f"--- {process}\n{process.log()[-6000:]}" for process in self.processes)
 
     def _stop_postgres(self) -> None:
-        with suppress(FileNotFoundError):
-            self.postgres.kill()
+        self.postgres.kill()
         self.postgres.stop()
 
     def _start_servers(self) -> None:
