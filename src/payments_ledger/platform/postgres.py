@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
+from payments_ledger.platform.arrays import write_arrays_quickly
 
 type Connection = AsyncConnection[TupleRow]
 
@@ -84,6 +85,7 @@ class Database:
             timeout=CONNECTION_WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
             check=AsyncConnectionPool.check_connection,
+            configure=write_arrays_quickly,
             open=False,
         )
 

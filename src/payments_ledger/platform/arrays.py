@@ -1,0 +1,70 @@
+"""Lists as PostgreSQL's array literals: a batch is a dozen columns, and psycopg's own way asks each element's type."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, DataError
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Dumper, PyFormat
+from psycopg.types.array import ListDumper
+
+# What has to be escaped within a quoted element of an array literal (PostgreSQL 16, section 8.15.6).
+_ESCAPES = str.maketrans({'"': r"\"", "\\": r"\\"})
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.translate(_ESCAPES)}"' if '"' in text or "\\" in text else f'"{text}"'
+
+
+def _bytea(data: bytes) -> str:
+    return rf'"\\x{data.hex()}"'
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: _quoted,
+    int: str,
+    # Without hyphens, which take most of the time of str(UUID).
+    UUID: lambda value: f"{value.int:032x}",
+    datetime: datetime.isoformat,
+    bytes: _bytea,
+}
+
+
+class ArrayDumper(Dumper):
+    """Writes a list whose elements are of one plain type, or None; leaves any other list to psycopg.
+
+    It names no type to the server: every array of ours is cast where it stands in the SQL (%s::uuid[]).
+    """
+
+    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
+        super().__init__(cls, context)
+        self._context = context
+
+    def get_key(self, obj: list[Any], format: PyFormat) -> Any:  # noqa: A002  # psycopg's name
+        return self.cls if _writer_of(obj) else (self.cls, ListDumper(self.cls, self._context).get_key(obj, format))
+
+    def upgrade(self, obj: list[Any], format: PyFormat) -> Dumper:  # noqa: A002
+        return self if _writer_of(obj) else ListDumper(self.cls, self._context).upgrade(obj, format)
+
+    def dump(self, obj: list[Any]) -> Buffer:
+        write = _writer_of(obj) or str
+        literal = f"{{{','.join(['NULL' if each is None else write(each) for each in obj])}}}"
+        if "\0" in literal:
+            raise DataError("PostgreSQL's text cannot hold NUL")
+        return literal.encode()
+
+
+def _writer_of(values: list[Any]) -> Callable[[Any], str] | None:
+    """How to write the elements; None if they are not of one type that is known here."""
+    kinds = set(map(type, values))
+    kinds.discard(type(None))
+    if not kinds:
+        return str
+    return _WRITERS.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+async def write_arrays_quickly(connection: AsyncConnection[Any]) -> None:
+    """For a pool's `configure`."""
+    connection.adapters.register_dumper(list, ArrayDumper)
