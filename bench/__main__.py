@@ -1,6 +1,7 @@
 """`python -m bench`, which scripts/bench.sh calls: runs scenarios and writes the report."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -31,11 +32,13 @@ def main() -> int:
     folder = FOLDER if is_complete else SCRATCH
     figures = Figures()
     begin = time.perf_counter()
+    load_before = os.getloadavg()[0]
     with Installation() as installation:
         bench = Bench(installation, QUICK if options.quick else FULL, figures, console)
-        succeeded = run(bench, names)
+        run(bench, names)
         profiles = profile(bench) if options.profile or is_complete else {}
         about = machine.describe(installation)
+    about["load average before"] = f"{load_before:.2f}"
     about["run"] = f"{'quick' if options.quick else 'full'}, {time.perf_counter() - begin:.0f} s"
     folder.mkdir(exist_ok=True)
     result = report.Result(about, figures, profiles)
@@ -50,8 +53,8 @@ def main() -> int:
         for regression in regressions:
             console.print(regression, style="bold red", highlight=False)
         console.print("Regressions." if regressions else "No ratio fell below the baseline.", highlight=False)
-        succeeded = succeeded and not regressions
-    return 0 if succeeded else 1
+        bench.succeeded = bench.succeeded and not regressions
+    return 0 if bench.succeeded else 1
 
 
 def _options() -> argparse.Namespace:

@@ -27,6 +27,8 @@ def write_baseline(figures: Figures, file: Path) -> None:
 
 def compare(figures: Figures, file: Path) -> list[str]:
     """A line for each ratio that is worse than the baseline by more than its tolerance."""
+    if not file.exists():
+        return [f"{file.name} is missing: write one with --baseline"]
     baseline: dict[str, float] = json.loads(file.read_text())
     regressions = []
     for key, expected in sorted(baseline.items()):

@@ -1,6 +1,5 @@
 """Where the time goes: py-spy samples API and worker under full load, and a table says which functions it finds."""
 
-import asyncio
 import subprocess
 import sys
 import threading
@@ -8,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import uvloop
 
 from bench.lifecycle import sustain
 from bench.scenarios import Bench
@@ -40,7 +41,7 @@ class Profile:
 def profile(bench: Bench) -> dict[str, Profile]:
     """Profiles of API and worker while payments go all the way to SETTLED; empty where py-spy may not look."""
     found: dict[str, Profile] = {}
-    with bench.installation.api(bench.cycle) as api, bench.installation.worker(bench.cycle) as worker:
+    with bench.installation.api(bench.cycle) as api, bench.settling_worker(api) as worker:
         recorders: list[threading.Thread] = []
 
         def mark(moment: str) -> None:
@@ -50,7 +51,7 @@ def profile(bench: Bench) -> dict[str, Profile]:
                     recorder.start()
                     recorders.append(recorder)
 
-        asyncio.run(sustain(api, bench.cycle, warm_seconds=3, seconds=SECONDS + 2, during=mark))
+        uvloop.run(sustain(api, bench.cycle, warm_seconds=3, seconds=SECONDS + 2, during=mark))
         for recorder in recorders:
             recorder.join()
     return dict(sorted(found.items()))

@@ -81,6 +81,7 @@ SECTIONS = {
         "http.replay",
         "ratio.http",
         "ratio.hot",
+        "ratio.replay",
     ),
     "Latency of a request at full load": ("http.p50", "http.p90", "http.p99"),
     "Two API processes": ("processes.", "ratio.processes"),
@@ -91,7 +92,7 @@ SECTIONS = {
     "Backlog around the window": ("lifecycle.unsettled", "lifecycle.unpublished"),
     "Latency below full load": ("latency.",),
     "Queries against the size of the books": ("books.", "ratio.books"),
-    "Start and memory": ("start.", "memory."),
+    "Start, memory, audit": ("start.", "memory.", "verify"),
 }
 
 INTRODUCTION = f"""\

@@ -37,6 +37,7 @@ HOST = "127.0.0.1"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
+COMMAND_SECONDS_MAX = 600.0
 TENANTS = 20
 # Every request is counted in Redis, and none is refused.
 UNLIMITED = "1000000000"
@@ -236,6 +237,17 @@ class Installation:
                 "RATE_LIMIT_READ_PER_MIN": UNLIMITED,
             }
             | settings
+        )
+
+    def run_command(self, name: str, books: Books) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the engine to its end."""
+        return subprocess.run(
+            [PROGRAM, name],
+            env=self.environment(books),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
         )
 
     @contextmanager

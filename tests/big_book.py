@@ -17,8 +17,8 @@ from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.platform.postgres import Connection, Database, driver_url
 from payments_ledger.seed import add_tenant
 
-# What refuses a payment that begins anywhere but at CREATED is set aside while the book is written.
-SET_ASIDE = "payment_intents"
+# It refuses a payment that begins anywhere but at CREATED, and is set aside while the book is written.
+SET_ASIDE = "payment_begins_created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def fill(
         conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [",".join(names)])
         conn.execute("SET LOCAL work_mem = '256MB'")
         conn.execute("SET LOCAL synchronous_commit = off")
-        conn.execute(f"ALTER TABLE {SET_ASIDE} DISABLE TRIGGER USER".encode())
+        conn.execute(f"ALTER TABLE payment_intents DISABLE TRIGGER {SET_ASIDE}".encode())
         conn.execute(
             _BOOK,
             {"tenants": list(names), "payments": payments, "step": timedelta(days=days) / payments, "until": until},
@@ -54,7 +54,7 @@ def fill(
         conn.execute("ANALYZE book")
         for statement in _ROWS:
             conn.execute(statement)
-        conn.execute(f"ALTER TABLE {SET_ASIDE} ENABLE TRIGGER USER".encode())
+        conn.execute(f"ALTER TABLE payment_intents ENABLE TRIGGER {SET_ASIDE}".encode())
         row = conn.execute("SELECT count(*) FILTER (WHERE status = 'SETTLED') FROM book").fetchone()
         assert row is not None
         conn.execute("DROP TABLE book")

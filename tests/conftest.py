@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from payments_ledger.platform.logging import configure_logging
+from tests.profiles import register_profiles
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
+
+register_profiles()
 
 # Every random choice of the fault tests begins with it, in each process of a run.
 os.environ.setdefault("FAULTS_SEED", str(random.randrange(2**32)))

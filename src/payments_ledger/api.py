@@ -23,6 +23,7 @@ from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
+from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
@@ -43,6 +44,9 @@ CORS_ANSWER_HEADERS = (
     "X-Correlation-Id",
 )
 
+# Bulk requests that may wait in one process: some 10 MB, and no longer than their clients do.
+BULK_QUEUE_SIZE_MAX = 20
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. It starts without its services and serves as soon as PostgreSQL is there."""
@@ -50,6 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
     secret = settings.jwt_secret.get_secret_value()
     database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
     commands = GroupCommit(database.transaction)
+    # A bulk request is a batch by itself, and a few of them are a full queue.
+    bulk_commands = GroupCommit(database.transaction, batch_size_max=1, queue_size_max=BULK_QUEUE_SIZE_MAX)
     counters = counters_of(settings.redis_url)
     attempts = attempts_of(settings.redis_url)
     access = AccessCache(database.transaction)
@@ -68,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         vitals.cancel()
         await chaos.close()
         await commands.drain()
+        await bulk_commands.drain()
         await counters.close()
         await attempts.close()
         await access.drain()
@@ -84,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.commands = commands
+    app.state.bulk_commands = bulk_commands
     app.state.rate_limiter = RateLimiter(settings, counters)
     app.state.logins = Logins(settings, counters, attempts)
     app.state.access = access
@@ -128,4 +136,6 @@ def create_app_from_environment() -> FastAPI:
     settings = Settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
-    return create_app(settings)
+    app = create_app(settings)
+    collect_seldom()
+    return app

@@ -76,11 +76,17 @@ class GroupCommit:
     """Runs use cases over whatever commands have come together, one transaction a batch."""
 
     def __init__(
-        self, transaction: OpenTransaction, *, queue_size_max: int = QUEUE_SIZE_MAX, collect_seconds: float = 0
+        self,
+        transaction: OpenTransaction,
+        *,
+        batch_size_max: int = BATCH_SIZE_MAX,
+        queue_size_max: int = QUEUE_SIZE_MAX,
+        collect_seconds: float = 0,
     ) -> None:
         """`collect_seconds` is how long a batch waits for company: nothing where somebody waits for the answer."""
         self._transaction = transaction
         self._collect_seconds = collect_seconds
+        self._batch_size_max = batch_size_max
         self._queue_size_max = queue_size_max
         self._queue: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -134,7 +140,7 @@ class GroupCommit:
 
     def _take_batch(self) -> Iterator[_Waiting]:
         now = time.monotonic()
-        for _ in range(min(len(self._queue), BATCH_SIZE_MAX)):
+        for _ in range(min(len(self._queue), self._batch_size_max)):
             waiting = self._queue.popleft()
             BATCH_WAIT_SECONDS.observe(now - waiting.since)
             if now - waiting.since > WAIT_SECONDS_MAX:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class LedgerError(Exception):
@@ -35,6 +35,15 @@ class Invalid(LedgerError):
         """`field` is the member of the body at fault ("amount")."""
         super().__init__(detail)
         self.field = field
+
+    def within(self, place: str) -> Self:
+        """The same fault of something that stands at `place` in a larger body ("payment_intents/3")."""
+        self.field = f"{place}/{self.field}".rstrip("/")
+        return self
+
+
+class InvalidRequest(Invalid):
+    """The request can be read, but a field of it is not valid."""
 
 
 class Unauthenticated(LedgerError):

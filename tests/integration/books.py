@@ -7,8 +7,9 @@ from uuid_utils.compat import uuid7
 from payments_ledger.audit import Origin
 from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.money import Money
+from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.routes import PATH, payment_body
+from payments_ledger.payments.routes import PATH
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,

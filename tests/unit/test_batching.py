@@ -1,11 +1,14 @@
 """Group commit: commands share transactions, and none can harm another."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain
 from typing import Any, cast
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -101,6 +104,101 @@ def test_a_command_that_the_database_refuses_harms_only_itself(numbers: list[int
     for number, outcome in zip(numbers, outcomes, strict=True):
         assert isinstance(outcome, psycopg.errors.CheckViolation) if number < 0 else outcome == number * 10
     assert sorted(chain.from_iterable(database.committed)) == sorted(number for number in numbers if number >= 0)
+
+
+class Fault(Enum):
+    """What may happen to a transaction."""
+
+    NONE = "nothing"
+    COLLISION = "it stands in another one's way"
+    AWAY = "the database cannot be reached"
+    LOST_BEFORE = "the connection is lost during COMMIT, which did not take place"
+    LOST_AFTER = "the connection is lost during COMMIT, which took place"
+    HANGS = "COMMIT takes its time"
+
+
+class FaultyDatabase(FakeDatabase):
+    """One fault after another, then none."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        super().__init__()
+        self._faults = iter(faults)
+
+    @asynccontextmanager
+    async def transaction(self, tenants: Collection[str]) -> AsyncIterator[Connection]:
+        fault = next(self._faults, Fault.NONE)
+        if fault is Fault.AWAY:
+            raise DatabaseAway
+        writes: list[int] = []
+        yield cast("Connection", writes)
+        if fault is Fault.COLLISION:
+            raise psycopg.errors.DeadlockDetected
+        if fault is Fault.HANGS:
+            await self.may_commit.wait()
+        if fault is not Fault.LOST_BEFORE:
+            self.committed.append(writes)
+        if fault in (Fault.LOST_BEFORE, Fault.LOST_AFTER):
+            raise OutcomeUnknown
+
+
+@given(
+    refused=st.lists(st.booleans(), min_size=1, max_size=30),
+    faults=st.lists(st.sampled_from(Fault), max_size=12),
+    ticks=st.lists(st.integers(0, 4), min_size=30, max_size=30),
+    hang_ups=st.sets(st.integers(0, 29), max_size=5),
+    queue_size_max=st.integers(1, 20),
+    batch_size_max=st.integers(1, 10),
+)
+def test_whatever_happens_an_answer_is_the_truth(
+    refused: list[bool],
+    faults: list[Fault],
+    ticks: list[int],
+    hang_ups: set[int],
+    queue_size_max: int,
+    batch_size_max: int,
+) -> None:
+    """A success was committed, once; what was not done was not; and nobody is left without an answer."""
+    numbers = [-number if no else number for number, no in enumerate(refused, start=1)]
+    with (
+        patch.object(batching, "RETRY_SECONDS_MAX", 0.0),
+        patch.object(batching, "BATCH_SIZE_MAX", batch_size_max),
+        patch.object(batching, "ANSWER_SECONDS_MAX", 0.05),
+    ):
+        database, answers = asyncio.run(_submit_all(numbers, faults, ticks, hang_ups, queue_size_max))
+    committed = Counter(chain.from_iterable(database.committed))
+    assert all(len(batch) <= batch_size_max for batch in database.committed)
+    for number, answer in zip(numbers, answers, strict=True):
+        match answer:
+            case int():
+                assert (answer, committed[number]) == (number * 10, 1)
+            case psycopg.errors.CheckViolation():
+                assert (number < 0, committed[number]) == (True, 0)
+            case TooBusy() | DatabaseAway():
+                assert committed[number] == 0
+            case OutcomeUnknown() | asyncio.CancelledError():
+                assert committed[number] <= 1
+            case _:
+                raise AssertionError(answer)
+
+
+async def _submit_all(
+    numbers: list[int], faults: list[Fault], ticks: list[int], hang_ups: set[int], queue_size_max: int
+) -> tuple[FakeDatabase, list[Any]]:
+    database = FaultyDatabase(faults)
+    if Fault.HANGS in faults:
+        database.may_commit.clear()
+    commands = GroupCommit(database.transaction, queue_size_max=queue_size_max)
+    clients: list[asyncio.Task[int]] = []
+    for number, pause in zip(numbers, ticks, strict=False):
+        clients.append(asyncio.create_task(commands.submit(add, Add(number))))
+        for _ in range(pause):
+            await asyncio.sleep(0)
+    for number in hang_ups & set(range(len(clients))):
+        clients[number].cancel()
+    answers = await asyncio.gather(*clients, return_exceptions=True)
+    database.may_commit.set()
+    await commands.drain()
+    return database, answers
 
 
 async def _add_all(numbers: list[int]) -> tuple[FakeDatabase, list[Any]]:

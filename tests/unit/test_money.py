@@ -1,6 +1,7 @@
 """Money is exact: what cannot be a whole number of minor units is refused, never rounded."""
 
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -98,3 +99,24 @@ def test_a_formatted_amount_has_all_the_places_of_its_currency(minor: int, curre
     places = len(text.partition(".")[2])
     assert places == EXPONENTS[currency]
     assert Decimal(text).scaleb(places) == minor or abs(minor) > 10**28
+
+
+# What looks like an amount, and sometimes is one.
+texts = st.from_regex(r"[0-9]{1,21}(\.[0-9]{0,5})?", fullmatch=True) | st.text("0123456789.,+-eE_ ٣", max_size=24)
+
+
+@given(texts | st.decimals(allow_nan=True, allow_infinity=True) | st.integers(), currencies)
+def test_an_amount_is_exact_or_refused(amount: str | int | Decimal, currency: str) -> None:
+    try:
+        money = parse_money(amount, currency)
+    except InvalidAmount:
+        return
+    assert Fraction(money.amount, 10 ** EXPONENTS[currency]) == Fraction(amount)
+
+
+@given(minor_units, currencies, st.integers(1, 9))
+def test_a_place_too_many_is_refused_whatever_its_digit(minor: int, currency: str, digit: int) -> None:
+    text = format_amount(minor, currency)
+    for too_long in (text + ("" if "." in text else ".") + str(last) for last in (0, digit)):
+        with pytest.raises(InvalidAmount):
+            parse_money(too_long, currency)

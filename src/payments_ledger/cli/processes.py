@@ -60,11 +60,14 @@ def worker(
     import uvloop
 
     from payments_ledger.platform import failpoints
+    from payments_ledger.platform.garbage import collect_seldom
     from payments_ledger.worker import Worker
 
     settings = read_settings(logs=True)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
-    uvloop.run(until_signalled(Worker(settings).serve(host)))
+    worker = Worker(settings)
+    collect_seldom()
+    uvloop.run(until_signalled(worker.serve(host)))
 
 
 def dev(

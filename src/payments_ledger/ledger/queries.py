@@ -1,7 +1,7 @@
 """The SQL of the ledger: inserting entries with their postings and totals, reading entries and balances."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -114,6 +114,9 @@ async def list_entries(
     conn: Connection, tenant_id: str, period: Period, *, after: Position | None, limit: int
 ) -> list[PostedEntry]:
     """Up to `limit` entries of the period, newest first, beginning after a position."""
+    # One upper bound, where the index scan begins. With two it begins at the later one and reads all that lies between.
+    ends = [Position(period.end, UUID(int=0))] if period.end else []
+    before = min([*ends, *([after] if after else [])], key=astuple, default=None)
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
@@ -122,8 +125,7 @@ async def list_entries(
             FROM ledger_entries
             WHERE tenant_id = %(tenant_id)s
               AND posted_at >= coalesce(%(start)s::timestamptz, '-infinity')
-              AND posted_at < coalesce(%(end)s::timestamptz, 'infinity')
-              AND (posted_at, id) < (coalesce(%(after_posted_at)s::timestamptz, 'infinity'), %(after_entry_id)s::uuid)
+              AND (posted_at, id) < (coalesce(%(before_posted_at)s::timestamptz, 'infinity'), %(before_entry_id)s::uuid)
             ORDER BY posted_at DESC, id DESC
             LIMIT %(limit)s
         )
@@ -137,9 +139,8 @@ async def list_entries(
         {
             "tenant_id": tenant_id,
             "start": period.start,
-            "end": period.end,
-            "after_posted_at": after.posted_at if after else None,
-            "after_entry_id": after.entry_id if after else UUID(int=0),
+            "before_posted_at": before.posted_at if before else None,
+            "before_entry_id": before.entry_id if before else UUID(int=0),
             "limit": limit,
         },
     )

@@ -1,30 +1,53 @@
-"""The HTTP routes of payment intents: create, read, confirm."""
+"""The HTTP routes of payment intents: create one or many, read, confirm."""
 
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
 from payments_ledger.auth.policy import Permission
 from payments_ledger.batching import Command, GroupCommit, UseCase
-from payments_ledger.errors import InvalidHeader, MissingHeader, PaymentNotFound, Rejected
+from payments_ledger.errors import (
+    Forbidden,
+    Invalid,
+    InvalidHeader,
+    InvalidRequest,
+    MissingHeader,
+    PaymentNotFound,
+    Rejected,
+)
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
-from payments_ledger.money import format_amount, parse_money
-from payments_ledger.payments.card_numbers import holds_card_number
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.money import parse_money
+from payments_ledger.payments.documents import (
+    BatchOutcomes,
+    PaymentIntent,
+    PaymentIntentBatch,
+    PaymentIntentRequest,
+    outcomes_body,
+    payment_body,
+)
+from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
-from payments_ledger.payments.use_cases import ConfirmPayment, CreatePayment, confirm_payments, create_payments
+from payments_ledger.payments.use_cases import (
+    ConfirmPayment,
+    CreatePayment,
+    CreatePayments,
+    confirm_payments,
+    create_many_payments,
+    create_payments,
+)
 from payments_ledger.platform.parameters import CanonicalUUID, path_uuid
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import BODY_PROBLEMS, documented, problem_body, status_of
+from payments_ledger.platform.problems import BODY_PROBLEMS, NAME_LENGTH_MAX, documented, problem_body, status_of
 from payments_ledger.platform.requests import DirectRoute, ExactRequest, read_body, single_header
 
 PATH = "/v1/payment-intents"
+# Room for 1,000 payment intents of the longest references.
+BATCH_BYTES_MAX = 1024 * 1024
 
 router = APIRouter(
     prefix=PATH, tags=["payment intents"], route_class=DirectRoute, dependencies=[Depends(tenant_headers)]
@@ -35,56 +58,10 @@ OptionalKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=K
 RequiredKey = Annotated[str, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
 
 
-def _number_or_text(amount: Any) -> Any:
-    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
-        raise ValueError("must be a number or a decimal text such as 100.00")
-    return amount
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must not hold control characters or lone surrogates")
-    return text
-
-
-def _no_card_number(text: str) -> str:
-    if holds_card_number(text):
-        raise ValueError("must not hold what looks like a card number")
-    return text
-
-
-class PaymentIntentRequest(BaseModel):
-    """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    amount: Annotated[
-        Any,
-        BeforeValidator(_number_or_text),
-        WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["100.00"]}),
-    ]
-    currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
-    customer_ref: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=128),
-        AfterValidator(_printable),
-        AfterValidator(_no_card_number),
-    ]
-
-
-class PaymentIntent(BaseModel):
-    """`amount` is a decimal text with all the decimal places of its currency (ISO 4217)."""
-
-    id: str
-    amount: str
-    currency: str
-    status: Status
-    customer_ref: str
-    created_at: datetime
-    updated_at: datetime
-
-
 def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None: ...
+
+
+def batch_request(body: PaymentIntentBatch, key: RequiredKey) -> None: ...
 
 
 def confirm_request(payment_id: CanonicalUUID, key: RequiredKey) -> None: ...
@@ -108,7 +85,28 @@ async def create_payment_intent(request: ExactRequest) -> Response:
     caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
-    return await _answer(request, create_once, _keyed(request, caller, command, asked_for))
+    return await _answer(request.app.state.commands, create_once, _keyed(request, caller, command, asked_for))
+
+
+@router.post(
+    "/batch",
+    dependencies=[Depends(batch_request)],
+    response_model=BatchOutcomes,
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def create_payment_intents(request: ExactRequest) -> Response:
+    """Creates up to 1,000 payment intents, each with an outcome of its own. The Idempotency-Key is required.
+
+    All that are valid are created together, or none if the request as a whole fails. It counts as one request.
+    """
+    caller = await admit(request, Permission.PAYMENTS_WRITE)
+    _require_key(request)
+    body = await read_body(request, PaymentIntentBatch, bytes_max=BATCH_BYTES_MAX)
+    payments = tuple(_payment_of_batch(caller, place, item) for place, item in enumerate(body.payment_intents))
+    asked_for = fingerprint(*(_asked_for(payment) for payment in payments))
+    command = CreatePayments(caller.tenant_id, payments, caller.origin)
+    commands: GroupCommit = request.app.state.bulk_commands
+    return await _answer(commands, create_many_once, _keyed(request, caller, command, asked_for))
 
 
 @router.post(
@@ -121,8 +119,7 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
     """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
     caller = await admit(request, Permission.PAYMENTS_WRITE)
     payment_id = path_uuid(request, "payment_id")
-    if single_header(request, "Idempotency-Key") is None:
-        raise MissingHeader("Idempotency-Key is missing.")
+    _require_key(request)
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
     keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
     if caller.is_bound_by_amounts:
@@ -132,7 +129,7 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
             payment = await find_payment(conn, caller.tenant_id, payment_id)
         if payment:
             caller.require(Permission.PAYMENTS_WRITE, payment.money)
-    return await _answer(request, confirm_once, keyed)
+    return await _answer(request.app.state.commands, confirm_once, keyed)
 
 
 @router.get(
@@ -167,8 +164,47 @@ def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> A
     return Answer(status_of(outcome.error), body)
 
 
+def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    return Answer(HTTPStatus.OK, outcomes_body([_outcome(command, outcome) for outcome in outcomes]))
+
+
+def _outcome(command: CreatePayments, outcome: Payment | Rejected) -> tuple[int, bytes]:
+    if isinstance(outcome, Payment):
+        return HTTPStatus.CREATED, payment_body(outcome)
+    body = problem_body(outcome.error, instance=f"{PATH}/batch", correlation_id=command.origin.trace.correlation_id)
+    return status_of(outcome.error), body
+
+
 create_once = answer_once(create_payments, _render_created)
+create_many_once = answer_once(create_many_payments, _render_many)
 confirm_once = answer_once(confirm_payments, _render_confirmed)
+
+
+def _payment_of_batch(caller: Caller, place: int, item: Any) -> CreatePayment | Rejected:
+    """The command for one payment intent of many, or why there is none."""
+    try:
+        body = PaymentIntentRequest.model_validate(item)
+        money = parse_money(body.amount, body.currency)
+        caller.require(Permission.PAYMENTS_WRITE, money)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        field = "/".join(str(name)[:NAME_LENGTH_MAX] for name in fault["loc"])
+        return Rejected(InvalidRequest(field, fault["msg"]).within(f"payment_intents/{place}"))
+    except Invalid as error:
+        return Rejected(error.within(f"payment_intents/{place}"))
+    except Forbidden as error:
+        return Rejected(error)
+    return CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
+
+
+def _asked_for(payment: CreatePayment | Rejected) -> str:
+    """What tells one payment intent of many from another."""
+    return payment.error.detail if isinstance(payment, Rejected) else f"{payment.money} {payment.customer_ref}"
+
+
+def _require_key(request: Request) -> None:
+    if single_header(request, "Idempotency-Key") is None:
+        raise MissingHeader("Idempotency-Key is missing.")
 
 
 def _keyed[C: Command](request: Request, caller: Caller, command: C, asked_for: bytes) -> Keyed[C]:
@@ -182,9 +218,8 @@ def _keyed[C: Command](request: Request, caller: Caller, command: C, asked_for: 
 
 
 async def _answer[C: Command](
-    request: Request, use_case: UseCase[Keyed[C], Answer | Rejected], keyed: Keyed[C]
+    commands: GroupCommit, use_case: UseCase[Keyed[C], Answer | Rejected], keyed: Keyed[C]
 ) -> Response:
-    commands: GroupCommit = request.app.state.commands
     answer = await commands.submit(use_case, keyed)
     if isinstance(answer, Rejected):
         raise answer.error
@@ -193,17 +228,3 @@ async def _answer[C: Command](
         headers["Location"] = answer.location
     media_type = "application/json" if answer.status < HTTPStatus.BAD_REQUEST else "application/problem+json"
     return Response(answer.body, answer.status, headers, media_type)
-
-
-def payment_body(payment: Payment) -> bytes:
-    """The payment as clients see it, to the byte."""
-    body = PaymentIntent.model_construct(
-        id=str(payment.id),
-        amount=format_amount(payment.money.amount, payment.money.currency),
-        currency=payment.money.currency,
-        status=payment.status,
-        customer_ref=payment.customer_ref,
-        created_at=payment.created_at,
-        updated_at=payment.updated_at,
-    )
-    return body.model_dump_json().encode()

@@ -35,6 +35,15 @@ class CreatePayment:
 
 
 @dataclass(frozen=True, slots=True)
+class CreatePayments:
+    """Creates many payment intents at once; what was refused beforehand keeps its place."""
+
+    tenant_id: str
+    payments: tuple[CreatePayment | Rejected, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmPayment:
     tenant_id: str
     payment_id: UUID
@@ -87,6 +96,16 @@ async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -
     await queries.insert_payments(conn, [change.payment for change in created])
     await _record(conn, "payment.create", created)
     return [change.payment for change in created]
+
+
+async def create_many_payments(conn: Connection, commands: Sequence[CreatePayments]) -> list[list[Payment | Rejected]]:
+    """As create_payments, with an outcome for each payment of each command."""
+    wanted = [each for command in commands for each in command.payments if isinstance(each, CreatePayment)]
+    created = iter(await create_payments(conn, wanted))
+    return [
+        [next(created) if isinstance(each, CreatePayment) else each for each in command.payments]
+        for command in commands
+    ]
 
 
 async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment]) -> list[Payment | Rejected]:

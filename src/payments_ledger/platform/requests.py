@@ -92,12 +92,13 @@ class DirectRoute(APIRoute):
         return handle
 
 
-async def read_body[M: BaseModel](request: ExactRequest, model: type[M]) -> M:
+async def read_body[M: BaseModel](request: ExactRequest, model: type[M], *, bytes_max: int = BODY_BYTES_MAX) -> M:
     """The JSON body as the model has it.
 
     Raises what ExactRequest raises, UnsupportedMediaType, or RequestValidationError.
     """
     _require_json(request)
+    request.body_bytes_max = bytes_max
     if not await request.body():
         raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required"}])
     try:

@@ -7,6 +7,7 @@ that somebody picked, and joins to them whatever they must agree with. Parameter
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from payments_ledger.money import EXPONENTS
 from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS
@@ -34,37 +35,31 @@ class Subject:
         values = ", ".join(f"(wanted.key->>{number})::{type_}" for number, (_, type_) in enumerate(self.key))
         return f"({self._columns}) IN (SELECT {values} FROM json_array_elements(%(keys)s::json) AS wanted (key))"  # noqa: S608
 
-    def after(self, key_length: int) -> str:
-        """The condition that picks the rows behind the parameter `after`, the texts of a key or of its beginning."""
-        return self._compared(">", "after", key_length)
+    def page(self, key_length: int) -> str:
+        """The condition that picks the first `page_rows` rows behind `after`, the texts of a key or its beginning."""
+        # The limit stands where the planner sees it: few rows, so nobody reads a whole table to join them.
+        return f"({self._columns}) IN (SELECT {self._columns} FROM {self._page(key_length)})"  # noqa: S608
 
-    def up_to(self) -> str:
-        """The condition that picks the rows up to the key in the parameter `up_to`, inclusive."""
-        return self._compared("<=", "up_to", len(self.key))
-
-    def last_of_page(self, condition: str) -> str:
-        """The query of the last key, as an array of texts, of the first `page_rows` rows that meet the condition."""
+    def last_of_page(self, key_length: int) -> str:
+        """The query of the page's last key, as an array of texts."""
         texts = ", ".join(f"{name}::text" for name, _ in self.key)
         descending = ", ".join(f"{name} DESC" for name, _ in self.key)
-        return f"""
-            SELECT ARRAY[{texts}]
-            FROM (
-                SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
-            ) AS page
-            ORDER BY {descending} LIMIT 1
-        """  # noqa: S608
+        return f"SELECT ARRAY[{texts}] FROM {self._page(key_length)} ORDER BY {descending} LIMIT 1"  # noqa: S608
+
+    def _page(self, key_length: int) -> str:
+        columns = ", ".join(name for name, _ in self.key[:key_length])
+        values = ", ".join(
+            f"(%(after)s::text[])[{number}]::{type_}"
+            for number, (_, type_) in enumerate(self.key[:key_length], start=1)
+        )
+        condition = f"({columns}) > ({values})" if key_length else "true"
+        return f"""(
+            SELECT {self._columns} FROM {self.table} WHERE {condition} ORDER BY {self._columns} LIMIT %(page_rows)s
+        ) AS page"""  # noqa: S608
 
     @property
     def _columns(self) -> str:
         return ", ".join(name for name, _ in self.key)
-
-    def _compared(self, operator: str, parameter: str, length: int) -> str:
-        columns = ", ".join(name for name, _ in self.key[:length])
-        values = ", ".join(
-            f"(%({parameter})s::text[])[{number}]::{type_}"
-            for number, (_, type_) in enumerate(self.key[:length], start=1)
-        )
-        return f"({columns}) {operator} ({values})"
 
 
 _OF_ALL_TENANTS = "tenant_id = ANY (ARRAY(SELECT tenant_id FROM tenants))"
@@ -178,11 +173,11 @@ _EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
     ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
     + ", ('payment.refunded', 'SETTLED')"
 )
-_CURRENCY = "(VALUES {}) AS currency (code, exponent, minor_units)".format(
-    ", ".join(f"('{code}', {exponent}, {10**exponent}::numeric)" for code, exponent in EXPONENTS.items())
+_CURRENCY = "(VALUES {}) AS currency (code, minor_unit)".format(
+    ", ".join(f"('{code}', {Decimal(1).scaleb(-exponent):f})" for code, exponent in EXPONENTS.items())
 )
-# As clients and consumers see it.
-_AMOUNT = "round(payment.amount / currency.minor_units, currency.exponent)::text"
+# As clients and consumers see it. A product is exact and has all the places; a quotient of large amounts is rounded.
+_AMOUNT = "(payment.amount * currency.minor_unit)::text"
 
 CHECKS = (
     Check(

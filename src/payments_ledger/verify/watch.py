@@ -154,19 +154,15 @@ class Watch:
     async def _turn_page(self, conn: Connection, subject: Subject, parameters: Mapping[str, Any]) -> bool:
         """Looks at the table's next rows; False if those were the last."""
         place = self._places[subject]
-        page_rows = PAGE_TOTALS if subject is TOTALS else PAGE_ROWS
-        condition = subject.after(len(place)) if place else "true"
-        cursor = await conn.execute(
-            subject.last_of_page(condition).encode(), {"after": list(place), "page_rows": page_rows}
-        )
+        page = {"after": list(place), "page_rows": PAGE_TOTALS if subject is TOTALS else PAGE_ROWS}
+        cursor = await conn.execute(subject.last_of_page(len(place)).encode(), page)
         row = await cursor.fetchone()
         self._places[subject] = tuple(row[0]) if row else ()
         if row is None:
             return False
-        page = {**parameters, "after": list(place), "up_to": row[0]}
         for check in CHECKS:
             if check.subject is subject:
-                await self._look(conn, check, f"{condition} AND {subject.up_to()}", page)
+                await self._look(conn, check, subject.page(len(place)), {**parameters, **page})
         return True
 
     async def _look(self, conn: Connection, check: Check, condition: str, parameters: Mapping[str, Any]) -> None:

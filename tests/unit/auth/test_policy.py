@@ -5,6 +5,8 @@ from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from payments_ledger.auth.policy import (
     DEFAULT_POLICIES,
@@ -154,3 +156,95 @@ def names(*values: str) -> frozenset[str]:
 )
 def test_policies_decide(policies: tuple[Policy, ...], attempt: Attempt, verdict: Verdict) -> None:
     assert decide(policies, attempt) == verdict
+
+
+# Few values, so that conditions are met about as often as not.
+def some(*values: str) -> st.SearchStrategy[frozenset[str]]:
+    return st.frozensets(st.sampled_from(values), max_size=2)
+
+
+instants = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+moneys = st.builds(Money, st.integers(1, 9), st.sampled_from(("BRL", "USD")))
+# To the minute: with both ends equal there would be no hours at all, which the schema refuses.
+hours = st.builds(DailyHours, st.times(), st.times(), st.sampled_from((SAO_PAULO, ZoneInfo("Asia/Tokyo")))).filter(
+    lambda hours: hours.start != hours.end
+)
+bounds = st.none() | st.integers(1, 9)
+policies = st.lists(
+    st.builds(
+        Policy,
+        st.sampled_from(("a", "b", "c")),
+        st.sampled_from(Effect),
+        actions=some(*Permission),
+        roles=some("ops", "sales"),
+        subjects=some("anna", "bert"),
+        plans=some("pro", "free"),
+        regions=some("region-a", "region-b"),
+        amount=st.none()
+        | st.builds(
+            AmountRange, st.sampled_from(("BRL", "USD")), st.none() | st.integers(1, 9), st.none() | st.integers(1, 9)
+        ),
+        hours=st.none() | hours,
+    ),
+    max_size=6,
+)
+attempts = st.builds(
+    Attempt,
+    st.sampled_from(Permission),
+    st.sampled_from(("anna", "bert")),
+    some("ops", "sales"),
+    st.sampled_from(("pro", "free")),
+    st.sampled_from(("region-a", "region-b")),
+    instants,
+    st.none() | moneys,
+)
+
+
+@given(policies, attempts)
+def test_deny_wins_and_silence_is_no(policies: list[Policy], attempt: Attempt) -> None:
+    verdict = decide(policies, attempt)
+    met = [policy for policy in policies if policy.meets(attempt)]
+    assert verdict.allowed == (bool(met) and all(policy.effect is Effect.ALLOW for policy in met))
+    assert verdict.policy is None if not met else verdict.policy in {policy.name for policy in met}
+
+
+@given(policies, attempts)
+def test_the_order_of_policies_does_not_matter(policies: list[Policy], attempt: Attempt) -> None:
+    assert decide(policies, attempt).allowed == decide(policies[::-1], attempt).allowed
+
+
+@given(policies, policies, attempts)
+def test_one_more_deny_never_permits_and_one_more_allow_never_forbids(
+    policies: list[Policy], more: list[Policy], attempt: Attempt
+) -> None:
+    allowed = decide(policies, attempt).allowed
+    for policy in more:
+        with_it = decide([*policies, policy], attempt).allowed
+        assert allowed >= with_it if policy.effect is Effect.DENY else with_it >= allowed
+
+
+@given(policies, attempts)
+def test_who_may_once_the_amount_is_known_may_pass_the_door(policies: list[Policy], attempt: Attempt) -> None:
+    if decide(policies, attempt).allowed:
+        assert decide(policies, replace(attempt, money=None)).allowed
+
+
+@given(hours, instants)
+def test_each_moment_is_either_within_the_hours_or_within_the_others(hours: DailyHours, instant: datetime) -> None:
+    others = DailyHours(hours.end, hours.start, hours.zone)
+    assert hours.holds(instant) != others.holds(instant)
+
+
+@given(
+    st.sampled_from(Permission), st.sampled_from(sorted(ROLE_PERMISSIONS)), some("a", "b", "*"), st.sampled_from("ab*")
+)
+def test_only_global_administrators_leave_their_tenant(
+    permission: Permission, role: str, homes: frozenset[str], tenant_id: str
+) -> None:
+    for home in homes:
+        try:
+            require_tenant(identity(home, role), permission, tenant_id)
+        except WrongTenant:
+            assert home != tenant_id or tenant_id == "*"
+        else:
+            assert home in (tenant_id, "*")

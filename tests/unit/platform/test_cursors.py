@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from payments_ledger.errors import InvalidCursor
@@ -17,6 +17,31 @@ SIGNER = CursorSigner("secret")
 @given(st.datetimes(timezones=st.just(UTC)), st.uuids())
 def test_a_position_is_read_back_exactly(instant: datetime, row_id: UUID) -> None:
     assert SIGNER.read("entries a", SIGNER.write("entries a", instant, row_id)) == (instant, row_id)
+
+
+positions = st.tuples(st.datetimes(timezones=st.just(UTC)), st.uuids())
+
+
+@given(positions, st.integers(min_value=0))
+def test_no_bit_of_a_cursor_can_be_changed(position: tuple[datetime, UUID], number: int) -> None:
+    cursor = bytearray(base64.urlsafe_b64decode(SIGNER.write("entries a", *position)))
+    number %= 8 * len(cursor)
+    cursor[number // 8] ^= 1 << number % 8
+    with pytest.raises(InvalidCursor):
+        SIGNER.read("entries a", base64.urlsafe_b64encode(cursor).decode())
+
+
+@given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
+def test_whatever_is_made_up_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidCursor):
+        SIGNER.read("entries a", cursor)
+
+
+@given(positions, st.text(), st.text())
+def test_what_was_made_for_one_purpose_serves_no_other(position: tuple[datetime, UUID], made: str, used: str) -> None:
+    assume(made != used)
+    with pytest.raises(InvalidCursor):
+        SIGNER.read(used, SIGNER.write(made, *position))
 
 
 CURSOR = SIGNER.write("entries a", datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1))

@@ -1,0 +1,14 @@
+"""The garbage collector's pace in a process that serves: it need not look at what stays for ever."""
+
+import gc
+
+# Python's default is some hundreds. A request leaves hardly any cycles behind, and a look at the young objects costs
+# the same whether it finds one or not: at this pace collecting falls from a tenth of a request's time to a hundredth.
+ALLOCATIONS_BETWEEN_COLLECTIONS = 20_000
+
+
+def collect_seldom() -> None:
+    """To be called once, when everything is imported: what is there now is never looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 20)

@@ -1,0 +1,417 @@
+"""The engine against a model of twenty lines a rule: made-up sequences of batches, every outcome and balance compared.
+
+A failure prints the shortest sequence that leads to it. The same examples each time; other and more ones with
+`--hypothesis-profile=long`.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from uuid_utils.compat import uuid7
+
+from payments_ledger.batching import GroupCommit, UseCase
+from payments_ledger.errors import Rejected
+from payments_ledger.idempotency import Answer, Keyed, Scope
+from payments_ledger.ledger.entry import Entry
+from payments_ledger.ledger.period import Period
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts, list_balances
+from payments_ledger.migrate import migrate
+from payments_ledger.money import AMOUNT_MAX, Money, format_amount
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.routes import PATH, confirm_once, create_once
+from payments_ledger.payments.use_cases import (
+    CancelPayment,
+    ConfirmPayment,
+    CreatePayment,
+    RefundPayment,
+    SettlePayment,
+    cancel_payments,
+    confirm_payments,
+    refund_payments,
+    settle_payments,
+)
+from payments_ledger.platform.postgres import Connection, Database, auditor_role, runtime_role
+from payments_ledger.seed import add_tenant
+from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, look
+from payments_ledger.verify.checks import CHECKS
+from tests.integration.books import ORIGIN
+from tests.models.model import Key, Model, Outcome
+from tests.profiles import examples
+from tests.services import PostgresServer
+
+UNKNOWN = UUID(int=7)
+
+
+@dataclass(frozen=True)
+class World:
+    """The event loop and the connections that all sequences share."""
+
+    runner: asyncio.Runner
+    owner: Database
+    runtime: Database
+    auditor: Database
+
+
+@pytest.fixture(scope="module")
+def world(postgres: PostgresServer) -> Iterator[World]:
+    url = postgres.create_database("model")
+    migrate(url)
+    repeatable = {"default_transaction_isolation": "repeatable read"}
+    with asyncio.Runner() as runner:
+        world = World(
+            runner,
+            Database(url, role=None, pool_size_max=1),
+            Database(url, role=runtime_role(url), pool_size_max=4),
+            Database(url, role=auditor_role(url), pool_size_max=1, server_settings=repeatable),
+        )
+        databases = (world.owner, world.runtime, world.auditor)
+        for database in databases:
+            runner.run(database.open())
+        yield world
+        for database in databases:
+            runner.run(database.close())
+
+
+# Few of each, so that they meet: payments by the place in which they were made, keys, orders, currencies.
+tenants = st.integers(0, 1)
+moneys = st.builds(Money, st.integers(1, 10**9) | st.just(AMOUNT_MAX), st.sampled_from(("BRL", "JPY", "KWD")))
+keys = st.none() | st.sampled_from(("k-1", "k-2", "k-3"))
+picks = st.tuples(st.integers(0, 9), st.sampled_from((False,) * 7 + (True,)))
+moves = st.sampled_from(("confirm", "settle", "cancel", "refund"))
+order_commands = st.tuples(
+    st.sampled_from(("pay", "pay", "unpay")), tenants, st.sampled_from(("o-1", "o-2", "o-3")), moneys
+)
+
+TARGET = {"confirm": "AUTHORIZED", "settle": "SETTLED", "cancel": "CANCELLED"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the model, and what it is called in the engine."""
+
+    kind: str
+    key: Key
+    money: Money | None = None
+
+    def expected(self, model: Model) -> Outcome:
+        match self.kind, self.money:
+            case "pay", Money(amount, currency):
+                return model.pay_order(self.key, amount, currency)
+            case "unpay", _:
+                return model.cancel_order(self.key)
+            case "refund", _:
+                return model.refund(self.key)
+        return model.move(self.key, TARGET[self.kind])
+
+
+def in_order(steps: Sequence[Step]) -> list[Step]:
+    """As one batch means it: what cancels an order comes before what pays it, whichever was said first."""
+    return sorted(steps, key=lambda step: step.kind == "pay")
+
+
+def apply(model: Model, steps: Sequence[Step]) -> list[Outcome]:
+    """The outcomes in the order of the steps."""
+    outcomes = {id(step): step.expected(model) for step in in_order(steps)}
+    return [outcomes[id(step)] for step in steps]
+
+
+def seen(outcome: Payment | Entry | Paid | Cancelled | Rejected) -> Outcome:
+    match outcome:
+        case Payment(status=status, version=version, money=money):
+            return ("payment", status.value, version, money.amount, money.currency)
+        case Entry(postings=(posting,)):
+            return ("refund", posting.money.amount, posting.money.currency)
+        case Paid(payment=payment, is_new=is_new):
+            return ("paid", is_new, payment.money.amount, payment.money.currency)
+        case Cancelled():
+            return ("cancelled", outcome.name)
+        case Rejected(error=error):
+            return ("refused", type(error).__name__)
+    raise AssertionError(outcome)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Two tenants, some payments and orders, and whatever comes to be done with them."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.run = world.runner.run
+        self.tenants = tuple(f"t-{uuid4()}" for _ in range(2))
+        self.model = Model()
+        self.names: list[Key] = []
+        self.ids: dict[Key, UUID] = {}
+        self.answers: dict[Scope, tuple[Money | None, bytes]] = {}
+        self.run(self._add_tenants())
+
+    @rule(batch=st.lists(st.tuples(tenants, moneys, keys), min_size=1, max_size=5))
+    def create(self, batch: list[tuple[int, Money, str | None]]) -> None:
+        requests = [self._creation(self.tenants[tenant], money, key) for tenant, money, key in batch]
+        answers = self.run(self._in_one_transaction(create_once, requests))
+        for request, answer in zip(requests, answers, strict=True):
+            money = request.command.money
+            first = self.answers.get(request.scope) if request.scope else None
+            if first is None:
+                assert isinstance(answer, Answer)
+                key = (request.tenant_id, str(request.command.payment_id))
+                _, *shown = self.model.create(key, money.amount, money.currency)
+                self._expect_body(answer, key[1], shown)
+                if request.scope:
+                    self.answers[request.scope] = (money, answer.body)
+            elif first[0] == money:
+                assert isinstance(answer, Answer)
+                assert (answer.status, answer.body, answer.replayed) == (201, first[1], True)
+            else:
+                assert isinstance(answer, Rejected)
+                assert type(answer.error).__name__ == "IdempotencyKeyReused"
+
+    @precondition(lambda self: self.names)
+    @rule(batch=st.lists(st.tuples(picks, keys), min_size=1, max_size=5))
+    def confirm_once(self, batch: list[tuple[tuple[int, bool], str | None]]) -> None:
+        picked = [(self._picked(pick), key) for pick, key in batch]
+        requests = [self._confirmation(key, idempotency_key) for key, idempotency_key in picked]
+        answers = self.run(self._in_one_transaction(confirm_once, requests))
+        for (key, _), request, answer in zip(picked, requests, answers, strict=True):
+            assert isinstance(answer, Answer)
+            if request.scope and request.scope in self.answers:
+                assert answer.replayed
+                assert answer.body == self.answers[request.scope][1]
+                continue
+            kind, *shown = self.model.move(key, "AUTHORIZED")
+            if kind == "payment":
+                self._expect_body(answer, str(self.ids[key]), shown)
+            else:
+                expected = {"PaymentNotFound": (404, "payment_not_found"), "AlreadyMoved": (409, "already_moved")}
+                found = (answer.status, json.loads(answer.body)["code"])
+                assert found == expected.get(str(shown[0]), (409, "illegal_move"))
+            if request.scope:
+                self.answers[request.scope] = (None, answer.body)
+
+    @precondition(lambda self: self.names)
+    @rule(kind=moves, batch=st.lists(picks, min_size=1, max_size=6))
+    def move(self, kind: str, batch: list[tuple[int, bool]]) -> None:
+        steps = [Step(kind, self._picked(pick)) for pick in batch]
+        assert self.run(self._batch(steps)) == apply(self.model, steps)
+
+    @rule(batch=st.lists(order_commands, min_size=1, max_size=6))
+    def change_orders(self, batch: list[tuple[str, int, str, Money]]) -> None:
+        steps = self._order_steps(batch)
+        assert self.run(self._batch(steps)) == apply(self.model, steps)
+
+    @rule(
+        kinds=st.tuples(moves, moves),
+        first=st.permutations(range(4)),
+        second=st.permutations(range(4)),
+        orders=st.lists(order_commands, max_size=3),
+    )
+    def two_batches_at_once(
+        self,
+        kinds: tuple[str, str],
+        first: list[int],
+        second: list[int],
+        orders: list[tuple[str, int, str, Money]],
+    ) -> None:
+        """On two connections, over the same payments: the one or the other came first, and nothing in between."""
+        fresh = self._ready_for(kinds[0])
+        batches = [
+            [Step(kind, fresh[number]) for number in batch[:3]]
+            for kind, batch in zip(kinds, (first, second), strict=True)
+        ]
+        if orders:
+            batches.append(self._order_steps(orders))
+        outcomes = self.run(self._gather([self._batch(batch) for batch in batches]))
+        self._adopt(permutations(range(len(batches))), batches, outcomes)
+
+    @rule(
+        ready_for=moves,
+        commands=st.lists(
+            st.tuples(st.just("move"), st.tuples(moves, st.integers(0, 1)))
+            | st.tuples(st.just("order"), order_commands),
+            min_size=2,
+            max_size=5,
+        ),
+    )
+    def requests_at_once(self, ready_for: str, commands: list[tuple[str, Any]]) -> None:
+        """Through the group commits of two processes: as if the requests had come one by one, in some order."""
+        fresh = self._ready_for(ready_for)
+        steps = [
+            Step(drawn[0], fresh[drawn[1]]) if what == "move" else self._order_steps([drawn])[0]
+            for what, drawn in commands
+        ]
+        outcomes = self.run(self._submit(steps))
+        self._adopt(permutations(range(len(steps))), [[step] for step in steps], [[outcome] for outcome in outcomes])
+
+    @invariant()
+    def the_books_are_those_of_the_model(self) -> None:
+        self.run(self._read())
+        assert self.found == self._shown(self.model)
+
+    def teardown(self) -> None:
+        for result in self.run(self._audit()):
+            assert result.ok, result
+
+    def _adopt(self, orders: Iterable[tuple[int, ...]], batches: list[list[Step]], outcomes: list[Any]) -> None:
+        """Takes over the model in which the batches, in one of the orders, have these outcomes and leave this state."""
+        self.run(self._read())
+        for order in orders:
+            model = self.model.copy()
+            expected = {number: apply(model, batches[number]) for number in order}
+            if [expected[number] for number in range(len(batches))] == outcomes and self._shown(model) == self.found:
+                self.model = model
+                return
+        raise AssertionError(f"No order of {batches} explains {outcomes} and {self.found}.")
+
+    def _ready_for(self, kind: str) -> list[Key]:
+        """Four new payments, in the status from which the move is legal."""
+        before = {"confirm": [], "cancel": [], "settle": ["confirm"], "refund": ["confirm", "settle"]}[kind]
+        requests = [self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None) for number in range(4)]
+        self.run(self._in_one_transaction(create_once, requests))
+        fresh = [(request.tenant_id, str(request.command.payment_id)) for request in requests]
+        for key, request in zip(fresh, requests, strict=True):
+            self.model.create(key, request.command.money.amount, request.command.money.currency)
+            self.ids[key] = request.command.payment_id
+        self.names += fresh
+        for earlier in before:
+            steps = [Step(earlier, key) for key in fresh]
+            assert self.run(self._batch(steps)) == apply(self.model, steps)
+        return fresh
+
+    def _picked(self, pick: tuple[int, bool]) -> Key:
+        """One of the payments there are, or none of them, or one that is another tenant's."""
+        number, of_wrong_tenant = pick
+        number %= len(self.names) + 1
+        tenant, name = self.names[number] if number < len(self.names) else (self.tenants[0], str(UNKNOWN))
+        return (self.tenants[tenant == self.tenants[0]] if of_wrong_tenant else tenant, name)
+
+    def _order_steps(self, batch: Sequence[tuple[str, int, str, Money]]) -> list[Step]:
+        return [
+            Step(kind, (self.tenants[tenant], order_id), money if kind == "pay" else None)
+            for kind, tenant, order_id, money in batch
+        ]
+
+    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayment]:
+        scope = Scope(tenant, "tester", f"POST {PATH}", key) if key else None
+        return Keyed(CreatePayment(tenant, uuid7(), money, "CUST-1", ORIGIN), scope, str(money).encode(), 3600)
+
+    def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment]:
+        command = ConfirmPayment(key[0], self._id(key), ORIGIN)
+        route = f"POST {PATH}/{command.payment_id}/confirm"
+        scope = Scope(key[0], "tester", route, idempotency_key) if idempotency_key else None
+        return Keyed(command, scope, b"", 3600)
+
+    def _id(self, key: Key) -> UUID:
+        """Also of what is not the tenant's: the id then is another tenant's payment's."""
+        of_anybody = {name: id_ for (_, name), id_ in self.ids.items()}
+        return self.ids.get(key) or of_anybody.get(key[1], UNKNOWN)
+
+    def _expect_body(self, answer: Answer, payment_id: str, shown: Sequence[Any]) -> None:
+        status, _, amount, currency = shown
+        body = json.loads(answer.body)
+        assert not answer.replayed
+        assert (body["id"], body["status"], body["amount"]) == (payment_id, status, format_amount(amount, currency))
+
+    def _use_case(self, step: Step) -> tuple[UseCase[Any, Any], Any]:
+        tenant, name = step.key
+        match step.kind:
+            case "pay":
+                assert step.money
+                return change_orders, PayOrder(tenant, name, step.money, ORIGIN)
+            case "unpay":
+                return change_orders, CancelOrder(tenant, name, ORIGIN)
+            case "confirm":
+                return confirm_payments, ConfirmPayment(tenant, self._id(step.key), ORIGIN)
+            case "settle":
+                return settle_payments, SettlePayment(tenant, self._id(step.key), ORIGIN)
+            case "cancel":
+                return cancel_payments, CancelPayment(tenant, self._id(step.key), ORIGIN)
+        return refund_payments, RefundPayment(tenant, self._id(step.key), ORIGIN)
+
+    async def _add_tenants(self) -> None:
+        async with self.world.owner.transaction(self.tenants) as conn:
+            for tenant in self.tenants:
+                await add_tenant(conn, tenant, "A tenant of one sequence")
+                await insert_accounts(conn, tenant, DEFAULT_ACCOUNTS)
+
+    async def _in_one_transaction(self, use_case: UseCase[Any, Any], commands: Sequence[Any]) -> Sequence[Any]:
+        async with self.world.runtime.transaction(self.tenants) as conn:
+            return await use_case(conn, commands)
+
+    async def _batch(self, steps: Sequence[Step]) -> list[Outcome]:
+        use_case, _ = self._use_case(steps[0])
+        commands = [self._use_case(step)[1] for step in steps]
+        return [seen(outcome) for outcome in await self._in_one_transaction(use_case, commands)]
+
+    async def _gather(self, work: Sequence[Any]) -> list[Any]:
+        return await asyncio.gather(*work)
+
+    async def _submit(self, steps: Sequence[Step]) -> list[Outcome]:
+        processes = [GroupCommit(self.world.runtime.transaction) for _ in range(2)]
+        outcomes = await asyncio.gather(
+            *(processes[number % 2].submit(*self._use_case(step)) for number, step in enumerate(steps))
+        )
+        return [seen(outcome) for outcome in outcomes]
+
+    async def _read(self) -> None:
+        """What the database holds: the payments' ids and states, and the balances as the route reads them."""
+        payments: dict[Key, Outcome] = {}
+        totals: Counter[tuple[str, str, str, str]] = Counter()
+        async with self.world.runtime.transaction(self.tenants) as conn:
+            for tenant, name, payment_id, *shown in await _payments(conn):
+                if (tenant, name) not in self.ids:
+                    self.ids[tenant, name] = payment_id
+                    self.names.append((tenant, name))
+                payments[tenant, name] = tuple(shown)
+            for tenant in self.tenants:
+                for balance in await list_balances(conn, tenant, Period()):
+                    totals[tenant, balance.account, balance.currency, "debit"] += balance.debits_total
+                    totals[tenant, balance.account, balance.currency, "credit"] += balance.credits_total
+        self.found = payments, totals
+
+    def _shown(self, model: Model) -> tuple[dict[Key, Outcome], Counter[tuple[str, str, str, str]]]:
+        payments: dict[Key, Outcome] = {
+            key: (payment.status, payment.version, payment.amount, payment.currency, payment.refunded)
+            for key, payment in model.payments.items()
+        }
+        return payments, model.totals()
+
+    async def _audit(self) -> list[Any]:
+        parameters = {
+            "tenants": list(self.tenants),
+            "authorized_seconds_max": AUTHORIZED_SECONDS_MAX,
+            "events_since": None,
+            "audit_since": None,
+        }
+        async with self.world.auditor.transaction() as conn:
+            return [await look(conn, check, "tenant_id = ANY (%(tenants)s)", parameters) for check in CHECKS]
+
+
+async def _payments(conn: Connection) -> list[tuple[Any, ...]]:
+    cursor = await conn.execute(
+        """
+        SELECT tenant_id, coalesce(order_id, id::text), id, status, version, amount, currency,
+               EXISTS (SELECT FROM ledger_entries AS entry
+                       WHERE entry.tenant_id = payment.tenant_id AND source_id = payment.id AND kind = 'refund')
+        FROM payment_intents AS payment
+        ORDER BY created_at, id
+        """
+    )
+    return await cursor.fetchall()
+
+
+def test_the_engine_does_what_the_model_does(world: World) -> None:
+    class Machine(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(world)
+
+    run_state_machine_as_test(Machine, settings=examples(25, stateful_step_count=20))

@@ -1,0 +1,28 @@
+"""How many examples the made-up tests try: the same ones each time by default, many others with a profile.
+
+`pytest --hypothesis-profile=long` takes fifty times as many, and new ones each time; a failure prints how to repeat it.
+"""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+EXAMPLES = 100
+
+# A busy machine makes an example slow; that is no failure.
+_EVERYWHERE: dict[str, Any] = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+
+
+def register_profiles() -> None:
+    settings.register_profile("same", max_examples=EXAMPLES, derandomize=True, database=None, **_EVERYWHERE)
+    settings.register_profile("long", max_examples=EXAMPLES * 50, **_EVERYWHERE)
+    settings.load_profile("same")
+
+
+def examples(count: int, **options: Any) -> settings:
+    """As many examples as `count` by default, and in proportion under another profile."""
+    return settings(max_examples=max(1, count * settings().max_examples // EXAMPLES), **options)
