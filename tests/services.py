@@ -101,9 +101,13 @@ class PostgresServer:
             process.resume()
 
     def _processes(self) -> list[psutil.Process]:
-        with (self._folder / "data" / "postmaster.pid").open() as file:
-            postmaster = psutil.Process(int(file.readline()))
-        return [postmaster, *postmaster.children(recursive=True)]
+        """None if it has ended, be it by itself: a server that cannot write its log gives up."""
+        try:
+            with (self._folder / "data" / "postmaster.pid").open() as file:
+                postmaster = psutil.Process(int(file.readline()))
+            return [postmaster, *postmaster.children(recursive=True)]
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return []
 
     @property
     def socket(self) -> Path:
@@ -286,6 +290,10 @@ class _Server:
 
     def remove(self) -> None:
         self._run.remove()
+
+    def log(self) -> str:
+        """What it has written since its last start."""
+        return self._run.output()
 
     def _answers(self) -> bool:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The system that the fault tests strike: one for all of them, since a broker takes seconds to start."""
+"""The system that the fault tests strike: one for all of a file, since a broker takes seconds to start."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def seed() -> int:
     return int(os.environ["FAULTS_SEED"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_system(seed: int) -> Iterator[System]:
     with running_system(seed) as system:
         yield system

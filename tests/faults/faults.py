@@ -4,6 +4,7 @@
 """
 
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def processes_asked_to_finish(system: System, choice: random.Random) -> None:
     """SIGTERM under load: each finishes what is in hand."""
     for process in choice.sample(system.processes, 4):
         process.terminate()
+        assert process.wait() in (0, -signal.SIGTERM)
         process.start()
 
 
@@ -171,7 +173,7 @@ def postgres_restarted(system: System, choice: random.Random) -> None:
 @fault("postgres")
 def postgres_sessions_terminated(system: System, choice: random.Random) -> None:
     for _ in range(3):
-        assert system.postgres.terminate_sessions() > 0
+        eventually(system.postgres.terminate_sessions, "a session was ended", 15)
         hold(choice, 0.1, 0.3)
 
 
@@ -242,10 +244,15 @@ def rabbitmq_restarted(system: System, choice: random.Random) -> None:
     system.rabbitmq.start()
 
 
+MEMORY_ALARM: Final = "memory resource limit alarm set"
+
+
 @fault("rabbitmq")
 def rabbitmq_out_of_memory(system: System, choice: random.Random) -> None:
+    before = system.rabbitmq.log().count(MEMORY_ALARM)
     system.rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
     try:
+        eventually(lambda: system.rabbitmq.log().count(MEMORY_ALARM) > before, "the alarm", 20)
         hold(choice, 1, 3)
     finally:
         system.rabbitmq.control("set_vm_memory_high_watermark", "0.4")

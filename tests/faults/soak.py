@@ -7,6 +7,7 @@ import argparse
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,7 @@ def main() -> int:
         try:
             report = soak(system, seconds=arguments.minutes * 60, seed=arguments.seed)
         except BaseException:
-            sys.stderr.write(system.logs())
+            sys.stderr.write(f"{traceback.format_exc()}\n{system.logs()}")
             raise
         for name, number in sorted(report.faults.items()):
             out.write(f"  {name} {number}\n")

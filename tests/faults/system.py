@@ -2,13 +2,11 @@
 
 import os
 import random
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,11 +16,11 @@ from psycopg.rows import TupleRow
 from payments_ledger.platform.postgres import driver_url
 from payments_ledger.verify.audit import audit
 from tests.faults.background import Background
+from tests.faults.engine import PROGRAM, Process
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
-PROGRAM = Path(sys.executable).with_name("payments-ledger")
 TENANT = "tenant_demo"
 START_SECONDS_MAX = 60.0
 UNLIMITED = "1000000"
@@ -40,82 +38,49 @@ def eventually(
         time.sleep(pause)
 
 
-class Process:
-    """A process of the engine, started and struck as often as one likes."""
-
-    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
-        self._arguments = arguments
-        self._environment = environment
-        self._log = log
-        log.touch()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, failpoints: str = "", minutes_off: int = 0, **environment: str) -> None:
-        """`minutes_off` is how far its clock is ahead of all others."""
-        clock = ("faketime", "-f", f"{minutes_off:+}m") if minutes_off else ()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*clock, str(PROGRAM), *self._arguments],
-                env=self._environment | {"FAILPOINTS": failpoints, "DONT_FAKE_MONOTONIC": "1"} | environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def restart(self, *, failpoints: str = "", minutes_off: int = 0, **environment: str) -> None:
-        self.kill()
-        self.start(failpoints=failpoints, minutes_off=minutes_off, **environment)
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self.wait()
-
-    def terminate(self) -> None:
-        """Asks it to finish; it does not return before that."""
-        self._signal(signal.SIGTERM)
-        self.wait()
-
-    def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def wait(self) -> int:
-        """Its exit status, negative if a signal ended it."""
-        return self._process.wait(30) if self._process else 0
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
-
 class System:
     """Everything that can be struck, and how it is healed."""
 
     def __init__(self, folder: Path, *, seed: int, remind_after_seconds: int) -> None:
         # Of workers that are started by heal().
         self.remind_after_seconds = remind_after_seconds
-        self.background = Background()
-        self.postgres = PostgresServer(folder / "postgres")
-        (folder / "redis").mkdir()
-        self.redis = RedisServer(folder / "redis")
-        (folder / "rabbitmq").mkdir()
-        self.rabbitmq = RabbitmqServer(folder / "rabbitmq")
-        self._start_servers()
-        self._direct_url = self.postgres.create_database("faults")
-        self.to_postgres = Proxy(self.background, self.postgres.socket)
-        self.to_redis = Proxy(self.background, self.redis.port)
-        self.to_rabbitmq = Proxy(self.background, self.rabbitmq.port)
-        self.proxies = (self.to_postgres, self.to_redis, self.to_rabbitmq)
-        self._environment = os.environ | {
+        for name in ("redis", "rabbitmq"):
+            (folder / name).mkdir()
+        with ExitStack() as undoing:
+            self.background = Background()
+            undoing.callback(self.background.close)
+            self.postgres = PostgresServer(folder / "postgres")
+            undoing.callback(self._stop_postgres)
+            self.redis = RedisServer(folder / "redis")
+            undoing.callback(self.redis.remove)
+            self.rabbitmq = RabbitmqServer(folder / "rabbitmq")
+            undoing.callback(self.rabbitmq.remove)
+            self._start_servers()
+            self._direct_url = self.postgres.create_database("faults")
+            self.to_postgres = Proxy(self.background, self.postgres.socket)
+            self.to_redis = Proxy(self.background, self.redis.port)
+            self.to_rabbitmq = Proxy(self.background, self.rabbitmq.port)
+            self.proxies = (self.to_postgres, self.to_redis, self.to_rabbitmq)
+            for proxy in self.proxies:
+                undoing.callback(proxy.close)
+            environment = self._environment()
+            for command in ("migrate", "seed"):
+                subprocess.run([PROGRAM, command], env=environment, check=True, capture_output=True, timeout=120)
+            ports = random.Random(f"{seed} {os.getpid()}").sample(API_PORTS, 2)
+            self.base_urls = [f"http://127.0.0.1:{port}" for port in ports]
+            self.apis = [
+                Process(("api", "--port", str(port)), environment, folder / f"api-{number}.log")
+                for number, port in enumerate(ports, 1)
+            ]
+            self.workers = [Process(("worker",), environment, folder / f"worker-{number}.log") for number in (1, 2)]
+            for process in self.processes:
+                undoing.callback(process.kill)
+            self.heal()
+            self.headers = self._log_in()
+            self.close = undoing.pop_all().close
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
             "DATABASE_URL": f"postgresql+psycopg://app:app@127.0.0.1:{self.to_postgres.port}/faults",
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             # A heartbeat each second or two, so that a connection to a mute broker is soon given up.
@@ -127,20 +92,6 @@ class System:
             "REMIND_AFTER_SECONDS": str(NEVER_SECONDS),
             "LOG_LEVEL": "WARNING",
         }
-        self._run("migrate")
-        self._run("seed")
-        choice = random.Random(f"{seed} {os.getpid()}")
-        ports = choice.sample(API_PORTS, 2)
-        self.base_urls = [f"http://127.0.0.1:{port}" for port in ports]
-        self.apis = [
-            Process(("api", "--port", str(port)), self._environment, folder / f"api-{number}.log")
-            for number, port in enumerate(ports, 1)
-        ]
-        self.workers = [
-            Process(("worker",), self._environment, folder / f"worker-{number}.log") for number in range(1, 3)
-        ]
-        self.heal()
-        self.headers = self._log_in()
 
     @property
     def processes(self) -> list[Process]:
@@ -196,25 +147,14 @@ class System:
     def logs(self) -> str:
         return "\n".join(f"--- {process}\n{process.log()[-6000:]}" for process in self.processes)
 
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-        for proxy in self.proxies:
-            proxy.close()
-        self.background.close()
-        self.rabbitmq.remove()
-        self.redis.remove()
-        with suppress(FileNotFoundError):
-            self.postgres.kill()
+    def _stop_postgres(self) -> None:
+        self.postgres.kill()
         self.postgres.stop()
 
     def _start_servers(self) -> None:
         self.postgres.start()
         self.redis.start()
         self.rabbitmq.start()
-
-    def _run(self, *arguments: str) -> None:
-        subprocess.run([PROGRAM, *arguments], env=self._environment, check=True, capture_output=True, timeout=60)
 
     def _log_in(self) -> dict[str, str]:
         credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}

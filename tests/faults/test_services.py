@@ -8,7 +8,11 @@ import pytest
 
 from tests.faults.faults import CATALOGUE
 from tests.faults.oracle import Verdict, judge
+from tests.faults.soak import soak
 from tests.faults.system import System
+
+# A short soak; `scripts/soak.sh` has more time.
+SOAK_SECONDS = 20.0
 
 # Those of a group strike one after the other, each on a system that was just healed; then the oracle is asked.
 GROUPS = {
@@ -61,3 +65,11 @@ def strike_under_load(system: System, names: Sequence[str], choice: random.Rando
 
 def test_every_fault_strikes_here() -> None:
     assert sorted([*ELSEWHERE, *(name for names in GROUPS.values() for name in names)]) == sorted(CATALOGUE)
+
+
+def test_a_mixture_of_faults_loses_nothing_doubles_nothing_and_breaks_nothing(
+    reminding_system: System, seed: int
+) -> None:
+    report = soak(reminding_system, seconds=SOAK_SECONDS, seed=seed, slow=False)
+    assert not report.failed, f"{report}\n{report.failed}\n{reminding_system.logs()}"
+    assert report.settled > 0

@@ -224,6 +224,25 @@ async def test_a_source_has_one_entry_of_a_kind(database: Database, tenant: str)
             )
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "debit_account, debit_account, currency, amount",
+        "debit_account, credit_account, currency, 0",
+        "debit_account, credit_account, currency, -amount",
+    ],
+)
+async def test_a_posting_has_two_accounts_and_an_amount_above_zero(
+    database: Database, owner: Database, tenant: str, columns: str
+) -> None:
+    await settle_a_payment(database, tenant)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        async with owner.transaction([tenant]) as conn:
+            await conn.execute(
+                f"INSERT INTO ledger_postings SELECT tenant_id, posted_at, entry_id, 2, {columns} FROM ledger_postings"
+            )
+
+
 async def test_a_posting_cannot_refer_to_another_tenants_entry_or_account(
     database: Database, owner: Database, tenant: str
 ) -> None:

@@ -37,7 +37,7 @@ class Deadline:
                 raise
             log.warning("abandoned request failed", reason=f"{type(error).__name__}: {error}")
         finally:
-            request.end()
+            await request.end()
 
 
 class _Request:
@@ -70,8 +70,11 @@ class _Request:
             self._clock.cancel()
             await self._send(message)
 
-    def end(self) -> None:
+    async def end(self) -> None:
+        """Once this returns the server takes the request for answered, so an apology has to be out by then."""
         self._clock.cancel()
+        if self._apology is not None:
+            await self._apology
 
     def _start_clock(self) -> None:
         self._clock = asyncio.get_running_loop().call_later(ANSWER_SECONDS_MAX, self._abandon)

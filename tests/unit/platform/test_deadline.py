@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -104,3 +105,18 @@ async def test_an_error_of_the_application_is_its_own() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await ask(app)
+
+
+async def test_an_answer_that_comes_in_the_moment_of_the_apology_leaves_the_apology_whole() -> None:
+    """As after a halt of the whole process: the deadline has passed, and the answer is there at once, too."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        time.sleep(0.1)  # noqa: ASYNC251  # nobody runs meanwhile
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await send(OK[0])
+        await send(OK[1])
+
+    sent = await ask(app)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[0]["status"] == 503
