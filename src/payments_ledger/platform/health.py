@@ -1,6 +1,7 @@
 """Liveness and readiness: readyz names each dependency; only PostgreSQL is needed to serve."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -17,8 +18,11 @@ from payments_ledger.platform.settings import MEMORY_URL, Settings
 # Without it no payment can be taken; without the others payments go on.
 NEEDED = "postgresql"
 CHECK_SECONDS_MAX = 2.5
+# Anybody may ask, and RabbitMQ is asked with a new connection: everybody who asks within this time shares one answer.
+SHARED_SECONDS = 1.0
 
-type Checks = Mapping[str, Callable[[], Awaitable[bool]]]
+type Check = Callable[[], Awaitable[bool]]
+type Checks = Mapping[str, Check]
 
 router = APIRouter(tags=["operation"])
 
@@ -72,9 +76,9 @@ async def checks_of(settings: Settings, database: Database) -> AsyncIterator[Che
     async def always() -> bool:
         return True
 
-    checks: dict[str, Callable[[], Awaitable[bool]]] = {NEEDED: database.is_up, "redis": always, "rabbitmq": always}
+    checks: dict[str, Check] = {NEEDED: database.is_up, "redis": always, "rabbitmq": always}
     if not settings.rabbitmq_url.startswith(MEMORY_URL):
-        checks["rabbitmq"] = lambda: rabbitmq.is_up(settings.rabbitmq_url)
+        checks["rabbitmq"] = shared(lambda: rabbitmq.is_up(settings.rabbitmq_url))
     if settings.redis_url.startswith(MEMORY_URL):
         yield checks
         return
@@ -84,7 +88,25 @@ async def checks_of(settings: Settings, database: Database) -> AsyncIterator[Che
     await client.aclose()
 
 
-async def _passes(check: Callable[[], Awaitable[bool]]) -> bool:
+def shared(check: Check) -> Check:
+    """The check, asked at most once in SHARED_SECONDS, however many want to know."""
+    asked_at = -SHARED_SECONDS
+    asking: asyncio.Task[bool] | None = None
+
+    async def ask() -> bool:
+        return await check()
+
+    async def answer() -> bool:
+        nonlocal asked_at, asking
+        now = time.monotonic()
+        if asking is None or asking.cancelled() or now - asked_at >= SHARED_SECONDS:
+            asked_at, asking = now, asyncio.create_task(ask())
+        return await asyncio.shield(asking)
+
+    return answer
+
+
+async def _passes(check: Check) -> bool:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
             return await check()
