@@ -44,7 +44,12 @@ async def test_one_who_leaves_does_not_take_the_answer_from_the_others() -> None
         return True
 
     ask = shared(check)
-    impatient, patient = asyncio.create_task(ask()), asyncio.create_task(ask())
+
+    async def one() -> bool:
+        return await ask()
+
+    impatient = asyncio.create_task(one())
+    patient = asyncio.create_task(one())
     await asyncio.sleep(0)
     impatient.cancel()
     goes_on.set()
