@@ -5,9 +5,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source scripts/servers.sh
 
-# The servers of the tests besides PostgreSQL, which is in the Python environment, and what sets a process's clock.
-# Their packages have the same names.
-servers=(redis-server rabbitmq-server faketime)
+# The programs of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
+# docker-compose reads compose.yaml, for which it needs no engine; faketime sets a process's clock.
+servers=(docker-compose redis-server rabbitmq-server prometheus faketime)
 
 ensure_servers() {
     if try_to_install "${servers[@]}"; then return; fi

@@ -22,21 +22,33 @@ def pytest_report_header() -> str:
     return f"FAULTS_SEED={os.environ['FAULTS_SEED']}"
 
 
-# Whole files go to the next free process (scripts/test.sh), so the longest begin first. Measured with --durations.
+# Whole files go to the next free process (scripts/test.sh), so those that take longest begin first (--durations=40).
+# What runs beside them matters, too: files that mostly wait for something that is away stand beside those that work.
 LONGEST_FIRST = (
-    "test_orders.py",
-    "test_engine.py",
-    "test_contract.py",
-    "test_smoke.py",
-    "test_limits.py",
-    "test_rabbitmq.py",
-    "test_dev.py",
+    "acceptance/test_orders.py",
+    "acceptance/test_engine.py",
+    "faults/test_services.py",
+    "faults/test_commits.py",
+    "faults/test_soak.py",
+    "acceptance/test_leaving.py",
+    "faults/test_clocks_and_leases.py",
+    "faults/test_clients.py",
+    "faults/test_messages.py",
+    "faults/test_failpoints.py",
+    "acceptance/test_contract.py",
+    "acceptance/test_monitoring.py",
+    "acceptance/test_smoke.py",
+    "acceptance/test_limits.py",
+    "acceptance/test_backup.py",
+    "acceptance/test_operator.py",
+    "integration/test_rabbitmq.py",
+    "acceptance/test_dev.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
 from psycopg import sql
 
-from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
+from payments_ledger.platform.embedded_postgres import EmbeddedPostgres, find_programs
 
 # scripts/test.sh sets it to "docker" when a program is missing, cannot be installed, and Docker answers.
 FALLBACK_VARIABLE = "TEST_SERVICES"
@@ -30,6 +30,7 @@ PORTS = range(15_000, 32_000)
 # pytest-xdist runs the tests in several processes, which share the ports out among them.
 PROCESSES_MAX = 16
 STOP_SECONDS_MAX = 30
+RABBITMQ_SETTINGS = Path(__file__).parents[1] / "deploy" / "rabbitmq" / "ledger.conf"
 
 
 class ServiceFailed(RuntimeError):
@@ -121,6 +122,16 @@ class PostgresServer:
                 conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
             conn.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
         return self._server.url(name).replace("app:app@", f"{owner}@" if owner != "app" else "app:app@")
+
+    def create_backup_role(self, name: str) -> None:
+        """Makes who may read every row, row-level security notwithstanding, and change none (docs/operations.md)."""
+        with self._server.connect_as_superuser() as conn:
+            conn.execute(sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS").format(sql.Identifier(name)))
+            conn.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))
+
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's own programs, of the server's version (pg_dump)."""
+        return find_programs() / name
 
 
 class _Run(Protocol):
@@ -376,12 +387,43 @@ class RabbitmqServer(_Server):
         return self._answer_to(b"AMQP\x00\x00\x09\x01").startswith(b"\x01")
 
 
+class PrometheusServer(_Server):
+    """A Prometheus with the configuration of the folder's prometheus.yaml, and its data beside it."""
+
+    start_seconds_max = 60
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        command = [
+            program("prometheus"),
+            f"--config.file={folder / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        super().__init__(_Process(command, folder), port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _answers(self) -> bool:
+        return b" 200 " in self._answer_to(b"GET /-/ready HTTP/1.0\r\n\r\n")
+
+
+def program(name: str) -> str:
+    """The path of a program for which no container stands in."""
+    found = _find_program(name)
+    if found is None:
+        raise ServiceFailed(f"{name} is not installed (apt-get install prometheus, brew install prometheus).")
+    return found
+
+
 def _rabbitmq_environment(program: Path, folder: Path, port: int) -> dict[str, str]:
     """A node that shares nothing with another one on this machine: neither files nor ports nor the Erlang cookie."""
     files = {name: folder / name for name in ("environment", "rabbitmq.conf", "enabled_plugins")}
     files["environment"].touch()
-    # The disk may be fuller than the default allows; the broker would block every publisher.
-    files["rabbitmq.conf"].write_text("disk_free_limit.absolute = 1MB\n")
+    # As in compose.yaml, but this disk may be fuller than a broker's should be: it would block every publisher.
+    files["rabbitmq.conf"].write_text(RABBITMQ_SETTINGS.read_text().replace("= 1GB", "= 1MB"))
     files["enabled_plugins"].write_text("[].\n")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
     return (

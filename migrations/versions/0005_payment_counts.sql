@@ -35,21 +35,6 @@ BEGIN
 END
 $$;
 
-CREATE TRIGGER added_payments_are_counted AFTER INSERT ON payment_intents
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_added_payments();
-CREATE TRIGGER moved_payments_are_counted AFTER UPDATE ON payment_intents
-    REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION count_moved_payments();
-
--- The payments that exist, counted this once; creating the triggers has locked out others that would add some. The
--- owner sees them all while row-level security is not forced, which is known to this transaction alone.
-ALTER TABLE payment_intents NO FORCE ROW LEVEL SECURITY;
-INSERT INTO payment_counts (tenant_id, status, since, payments)
-SELECT tenant_id, status, CASE WHEN status = 'AUTHORIZED' THEN date_bin('10 seconds', updated_at, 'epoch') END AS at,
-       count(*)
-FROM payment_intents
-GROUP BY tenant_id, status, at;
-ALTER TABLE payment_intents FORCE ROW LEVEL SECURITY;
-
 ALTER TABLE payment_counts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE payment_counts FORCE ROW LEVEL SECURITY;
 CREATE POLICY named_tenants ON payment_counts USING (tenant_id = ANY ((SELECT visible_tenants())::text[]));
@@ -57,6 +42,26 @@ CREATE POLICY relay_sums_up ON payment_counts TO :relay_role USING (true);
 
 GRANT SELECT, INSERT ON payment_counts TO :runtime_role;
 GRANT SELECT, INSERT, DELETE ON payment_counts TO :relay_role;
+
+-- From here on payments can be read, but neither added nor moved, until this transaction ends. It takes no stronger
+-- lock on them later, since somebody who waits for it could already hold what that would wait for.
+CREATE TRIGGER added_payments_are_counted AFTER INSERT ON payment_intents
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_added_payments();
+CREATE TRIGGER moved_payments_are_counted AFTER UPDATE ON payment_intents
+    REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION count_moved_payments();
+
+-- The payments that exist, counted this once by the auditor, who sees those of all tenants.
+CREATE POLICY auditor_counts ON payment_counts FOR INSERT TO :auditor_role WITH CHECK (true);
+GRANT INSERT ON payment_counts TO :auditor_role;
+SET LOCAL ROLE :auditor_role;
+INSERT INTO payment_counts (tenant_id, status, since, payments)
+SELECT tenant_id, status, CASE WHEN status = 'AUTHORIZED' THEN date_bin('10 seconds', updated_at, 'epoch') END AS at,
+       count(*)
+FROM payment_intents
+GROUP BY tenant_id, status, at;
+RESET ROLE;
+REVOKE INSERT ON payment_counts FROM :auditor_role;
+DROP POLICY auditor_counts ON payment_counts;
 
 -- Published events are in neither index, so that both stay small.
 CREATE INDEX outbox_events_buried ON outbox_events (buried_at) WHERE buried_at IS NOT NULL;

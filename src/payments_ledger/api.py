@@ -1,6 +1,7 @@
 """Process 1, the API: what it holds, and every route that it serves."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -25,11 +26,13 @@ from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
+from payments_ledger.platform.leaving import leave_when_asked
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.settings import Settings
+from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
 from payments_ledger.platform.vitals import note_vitals
 
 # What a browser's script of another origin may send and read, besides what it always may.
@@ -80,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         await access.drain()
         await refusals.drain()
         await database.close()
+        stop_exporting_spans()
 
     app = FastAPI(
         title="Payments Ledger",
@@ -132,10 +136,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def create_app_from_environment() -> FastAPI:
-    """What a server's worker process calls."""
+    """What a server's process calls, once it takes signals: those come to us first."""
     settings = Settings()
+    stop_serving = signal.getsignal(signal.SIGTERM)
+    assert callable(stop_serving)
+    leave_when_asked(lambda: stop_serving(signal.SIGTERM, None), grace_seconds=settings.shutdown_grace_seconds)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    export_spans("payments-ledger-api")
     app = create_app(settings)
     collect_seldom()
     return app

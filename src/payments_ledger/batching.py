@@ -19,6 +19,7 @@ from prometheus_client import Counter, Histogram
 from payments_ledger.errors import OutcomeUnknown, TooBusy, Unavailable
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.postgres import Connection
+from payments_ledger.platform.tracing import start_span, traceparent_to_link
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class _Waiting:
     command: Command
     answer: asyncio.Future[Any]
     since: float
+    link: str | None
 
 
 class GroupCommit:
@@ -101,7 +103,7 @@ class GroupCommit:
         if self._closed or len(self._queue) >= self._queue_size_max:
             raise TooBusy
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(use_case, command, loop.create_future(), time.monotonic())
+        waiting = _Waiting(use_case, command, loop.create_future(), time.monotonic(), traceparent_to_link())
         self._queue.append(waiting)
         self._start_batches()
         patience = loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
@@ -185,12 +187,19 @@ class GroupCommit:
         for waiting in batch:
             by_use_case.setdefault(waiting.use_case, []).append(waiting)
         outcomes: dict[_Waiting, Any] = {}
-        async with self._transaction({waiting.command.tenant_id for waiting in batch}) as conn:
-            for use_case, group in by_use_case.items():
-                results = await use_case(conn, [waiting.command for waiting in group])
-                outcomes.update(zip(group, results, strict=True))
-            await failpoint(Place.BATCH_BEFORE_COMMIT)
-        await failpoint(Place.BATCH_AFTER_COMMIT)
+        span = start_span("commit batch", "INTERNAL", links=(waiting.link for waiting in batch))
+        failure: str | None = "rolled back"
+        try:
+            async with self._transaction({waiting.command.tenant_id for waiting in batch}) as conn:
+                for use_case, group in by_use_case.items():
+                    results = await use_case(conn, [waiting.command for waiting in group])
+                    outcomes.update(zip(group, results, strict=True))
+                await failpoint(Place.BATCH_BEFORE_COMMIT)
+            await failpoint(Place.BATCH_AFTER_COMMIT)
+            failure = None
+        finally:
+            if span:
+                span.end(attributes={"batch.size": len(batch)}, error=failure)
         return [outcomes[waiting] for waiting in batch]
 
 

@@ -30,7 +30,7 @@ from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, M
 from payments_ledger.platform.postgres import Database, relay_role, runtime_role
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.platform.settings import MEMORY_URL, Settings
-from payments_ledger.platform.tracing import current_trace
+from payments_ledger.platform.tracing import current_trace, traced
 from payments_ledger.platform.vitals import note_vitals
 from payments_ledger.tenant_sync import TenantMessages
 from payments_ledger.verify.watch import Watch
@@ -109,7 +109,7 @@ class Worker:
         self._chaos = chaos_of(settings)
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
-        self._relay = Relay(self._outbox, self._publisher, is_needed=self._is_needed)
+        self._relay = Relay(self._outbox, traced(self._publisher), is_needed=self._is_needed)
         self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
@@ -121,7 +121,7 @@ class Worker:
             await self.run()
 
     async def run(self) -> None:
-        """Works until cancelled, then finishes what is in hand."""
+        """Works until cancelled, then finishes the messages in hand and publishes what is due."""
         await self._database.open()
         await self._outbox.open()
         try:
@@ -137,6 +137,8 @@ class Worker:
                 if self._settings.verify_seconds:
                     tasks.create_task(self._watch.run())
         finally:
+            # Before the commands close: in memory the relay hands the events to handlers that need them.
+            await self._relay.flush()
             for commands in (self._settlements, self._orders, self._tenants):
                 await commands.drain()
             await self._publisher.close()
@@ -169,6 +171,7 @@ class Worker:
                 raise DeadLetter(outcome.error.detail)
             log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
         else:
+            log.info("payment settled", payment_intent_id=str(command.payment_id), tenant_id=command.tenant_id)
             SETTLEMENT_SECONDS.observe((outcome.updated_at - event.occurred_at).total_seconds())
 
     def _pages(self) -> FastAPI:

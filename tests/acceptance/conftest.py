@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
 PROGRAM = Path(sys.executable).with_name("payments-ledger")
-START_SECONDS_MAX = 30.0
+# Long, because several test processes may share the machine's cores; what is awaited is there much sooner.
+START_SECONDS_MAX = 120.0
 
 
 def eventually[T](ask: Callable[[], T | None], seconds: float = START_SECONDS_MAX) -> T:
@@ -45,6 +46,8 @@ class Engine:
 
     environment: dict[str, str]
     port: int
+    # Where the processes' standard output goes, each into a file <command>.log; None leaves it to pytest.
+    logs: Path | None = None
 
     @property
     def base_url(self) -> str:
@@ -56,19 +59,21 @@ class Engine:
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [PROGRAM, *arguments], env=self.environment, check=True, capture_output=True, text=True, timeout=60
+            [PROGRAM, *arguments], env=self.environment, check=True, capture_output=True, text=True, timeout=180
         )
         return done.stdout
 
     @contextmanager
     def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A process that lives as long as the block and then ends by SIGTERM, cleanly."""
-        process = subprocess.Popen([PROGRAM, *arguments], env=self.environment)
+        with ExitStack() as files:
+            log = files.enter_context((self.logs / f"{arguments[0]}.log").open("ab")) if self.logs else None
+            process = subprocess.Popen([PROGRAM, *arguments], env=self.environment, stdout=log)
         try:
             yield process
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(20) in (0, -signal.SIGTERM)
+                assert process.wait(60) in (0, -signal.SIGTERM)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -2,6 +2,10 @@
 
 import pytest
 
+from payments_ledger.cli import books
+from payments_ledger.cli import dead_letters as dead_letters_cli
+from payments_ledger.operations import dead_letters
+from payments_ledger.verify import audit
 from tests.acceptance.conftest import Engine, free_port
 from tests.acceptance.conftest import command as run
 from tests.services import PostgresServer
@@ -52,3 +56,8 @@ def test_a_setting_that_is_not_valid_is_named(engine: Engine, variable: str, val
 def test_a_user_who_may_not_create_roles_is_told_so(engine: Engine, postgres: PostgresServer) -> None:
     powerless = postgres.create_database("powerless", owner="powerless")
     assert "CREATEROLE" in failure(engine, "migrate", DATABASE_URL=powerless)
+
+
+def test_what_the_command_line_repeats_to_spare_an_import_is_what_it_repeats() -> None:
+    assert books.AUTHORIZED_SECONDS_MAX == audit.AUTHORIZED_SECONDS_MAX
+    assert dead_letters_cli.LIST_LENGTH_MAX == dead_letters.LIST_LENGTH_MAX

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.conftest import PROGRAM, eventually, free_port
+from tests.acceptance.test_smoke import smoke
 
 
 def dev(data: Path, *arguments: str) -> list[str]:
@@ -25,12 +26,13 @@ def test_the_walk_ends_settled_and_a_second_start_keeps_the_data(tmp_path: Path)
         assert "the books balance" in done.stdout
 
 
-def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
+def test_it_serves_what_the_smoke_script_asks_for_until_ctrl_c(tmp_path: Path) -> None:
     port = free_port()
     # A session of its own, as a terminal gives it: Ctrl-C reaches the whole process group.
     process = subprocess.Popen(dev(tmp_path / "data", "--port", str(port)), start_new_session=True)
     try:
         eventually(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").is_success, seconds=60)
+        assert smoke(f"http://127.0.0.1:{port}") == (0, [], "17 of 17 checks held.")
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(20) == 0
     finally:

@@ -70,29 +70,28 @@ def test_status_names_what_is_down_and_exits_with_one(engine: Engine, variables:
 
 
 def test_tail_follows_a_payment_and_ctrl_c_ends_it_cleanly(engine: Engine) -> None:
-    tail = subprocess.Popen(
+    with subprocess.Popen(
         [PROGRAM, "tail", "--tenant", TENANT, "--type", "payment.settled", "--since", "2026-01-01", "--json"],
         env=engine.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert tail.stdout is not None
-    try:
-        with engine.api(), engine.worker(), logged_in(engine) as client:
-            payment_id = create(client).json()["id"]
-            confirm(client, payment_id).raise_for_status()
-            for line in tail.stdout:
-                event = json.loads(line)
-                assert (event["tenant_id"], event["event_type"]) == (TENANT, "payment.settled")
-                if event["aggregate_id"] == payment_id:
-                    break
-        tail.send_signal(signal.SIGINT)
-        _, complaints = tail.communicate(timeout=20)
-        assert (tail.returncode, "Traceback" in complaints) == (0, False), complaints
-    finally:
-        tail.kill()
-        tail.wait()
+    ) as tail:
+        assert tail.stdout is not None
+        try:
+            with engine.api(), engine.worker(), logged_in(engine) as client:
+                payment_id = create(client).json()["id"]
+                confirm(client, payment_id).raise_for_status()
+                for line in tail.stdout:
+                    event = json.loads(line)
+                    assert (event["tenant_id"], event["event_type"]) == (TENANT, "payment.settled")
+                    if event["aggregate_id"] == payment_id:
+                        break
+            tail.send_signal(signal.SIGINT)
+            _, complaints = tail.communicate(timeout=20)
+            assert (tail.returncode, "Traceback" in complaints) == (0, False), complaints
+        finally:
+            tail.kill()
 
 
 def test_a_user_who_is_added_can_log_in_until_they_are_disabled(engine: Engine) -> None:

@@ -179,13 +179,16 @@ async def test_the_backlog_is_what_is_not_published_and_its_age_that_of_the_olde
         async with outbox.transaction() as conn:
             return await measure_backlog(conn, limit)
 
-    assert await backlog() == Backlog(0, 0, 0)
+    assert await backlog() == Backlog(pending=0, failing=0, oldest_seconds=0, buried=0)
     for _ in range(3):
         await create_a_payment(books, "one")
     found = await backlog()
     assert (found.pending, found.buried) == (3, 0)
     assert 0 < found.oldest_seconds < 60
     assert (await backlog(limit=2)).pending == 2
+    async with outbox.transaction() as conn:
+        await conn.execute("UPDATE outbox_events SET attempts = 1 WHERE sequence = 1")
+    assert (await backlog()).failing == 3
     async with outbox.transaction() as conn:
         await conn.execute(
             """
@@ -197,4 +200,4 @@ async def test_the_backlog_is_what_is_not_published_and_its_age_that_of_the_olde
     assert (found.pending, found.buried) == (2, 1)
     async with outbox.transaction() as conn:
         await conn.execute("UPDATE outbox_events SET published_at = now() WHERE buried_at IS NULL")
-    assert await backlog() == Backlog(0, 0, 1)
+    assert await backlog() == Backlog(pending=0, failing=0, oldest_seconds=0, buried=1)

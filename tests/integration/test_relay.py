@@ -32,8 +32,10 @@ class FakeBroker:
         self.fate: Callable[[Message], Delivery] = lambda _: Delivery(Fate.ROUTED)
         self.pause = asyncio.Event()
         self.pause.set()
+        self.reached = asyncio.Event()
 
     async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
+        self.reached.set()
         await self.pause.wait()
         deliveries = [self.fate(message) for message in messages]
         self.taken += [
@@ -223,6 +225,37 @@ async def test_a_refused_event_is_buried_with_its_reason_and_its_successors_wait
     async with outbox.transaction() as conn:
         cursor = await conn.execute("SELECT last_error FROM outbox_events WHERE buried_at IS NOT NULL")
         assert await cursor.fetchall() == [("no",)]
+
+
+async def test_a_relay_that_is_stopped_finishes_its_step_and_flushes_the_rest(
+    books: Database, outbox: Database
+) -> None:
+    payment = await settle_a_payment(books, TENANT)
+    broker = FakeBroker()
+    broker.pause.clear()
+    relay = Relay(outbox, broker, is_needed=needed)
+    running = asyncio.create_task(relay.run())
+    await asyncio.wait_for(broker.reached.wait(), 10)
+    running.cancel()
+    broker.pause.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    published = [is_published for _, is_published, _, _ in await state_of_outbox(outbox)]
+    assert published == [True, False, False]
+    await relay.flush()
+    assert broker.statuses(payment.id) == IN_ORDER
+
+
+async def test_a_flush_ends_although_the_broker_is_away(books: Database, outbox: Database) -> None:
+    await settle_a_payment(books, TENANT)
+    broker = FakeBroker()
+
+    def away(_: Message) -> Delivery:
+        raise BrokerAway("gone")
+
+    broker.fate = away
+    await Relay(outbox, broker, is_needed=needed).flush()
+    assert [is_published for _, is_published, _, _ in await state_of_outbox(outbox)] == [False] * 3
 
 
 async def grow_older(outbox: Database, seconds: int) -> None:

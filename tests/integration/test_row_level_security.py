@@ -154,8 +154,6 @@ CASES: dict[str, Case] = {
     ),
     "outbox.make_due": lambda conn, w: outbox_queries.make_due(conn, [w.waiting], again=True),
     "operations.find_schema_version": lambda conn, w: operations_queries.find_schema_version(conn),
-    "operations.measure_outbox": lambda conn, w: operations_queries.measure_outbox(conn),
-    "operations.measure_authorized": lambda conn, w: operations_queries.measure_authorized(conn),
     "operations.list_last_settlements": lambda conn, w: operations_queries.list_last_settlements(conn, 1000),
     "payments.insert_payments": lambda conn, w: payments_queries.insert_payments(conn, [w.new_payment]),
     "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),

@@ -19,29 +19,62 @@ from payments_ledger.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from payments_ledger.migrate import Missing
     from payments_ledger.verify.audit import Result
 
 # As in verify/audit.py, which is only imported when it is needed.
 AUTHORIZED_SECONDS_MAX = 900
 
 
-def migrate(json: Json = False) -> None:
-    """Bring the database schema up to date. Can be repeated, and started twice at once."""
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is to be applied. Exit status 1 if anything is.")
+    ] = False,
+    roles_of: Annotated[
+        str | None,
+        typer.Option(help="Only make the roles of a database of this name, which a dump of it needs to be restored."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring the database schema up to date, or change nothing. Can be repeated, and started twice at once."""
     from sqlalchemy.exc import OperationalError, ProgrammingError
 
     from payments_ledger import migrate as migrations
 
     url = read_settings().database_url
     try:
-        migrations.migrate(url)
+        if check:
+            _tell_missing(migrations.missing_migrations(url), json)
+        elif roles_of is not None:
+            migrations.make_roles_of(url, roles_of)
+        else:
+            migrations.migrate(url)
     except OperationalError as error:
         fail(f"The database cannot be reached: {error.orig}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
     except ProgrammingError as error:
         fail(f"The database refuses: {error.orig}", "The user must own the database and have CREATEROLE.", CANNOT)
+    except migrations.MigrationGaveUp as error:
+        fail(error.detail, "Run it again when that transaction is over; docs/operations.md, Upgrades.", REFUSED)
+    except migrations.MigrationsDisagree as error:
+        fail(error.detail, "Use the version of this program that made the schema, or a newer one.", REFUSED)
     if json:
         print_json({"schema": migrations.newest_version()})
+    elif roles_of is not None:
+        typer.echo(f"The roles of a database named {roles_of} are there.")
     else:
         typer.echo("The schema is up to date.")
+
+
+def _tell_missing(missing: "list[Missing]", json: bool) -> None:
+    """Ends the command if there is anything to apply."""
+    if not missing:
+        return
+    if json:
+        print_json(*missing)
+    else:
+        for migration in missing:
+            typer.echo(f"to be applied: {migration.version} {migration.title}")
+    raise typer.Exit(REFUSED)
 
 
 def seed(json: Json = False) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(no_args_is_help=True, help=__doc__.partition(": ")[2].capitalize())
 
+# As in operations/dead_letters.py, which is only imported when it is needed.
+LIST_LENGTH_MAX = 1000
+
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids from the list, or how they begin.")]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
@@ -19,7 +22,7 @@ All = Annotated[bool, typer.Option("--all", help="All of them.")]
 @commands.command("list")
 def list_(
     json: Json = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Of each queue.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=LIST_LENGTH_MAX, help="Of each queue.")] = 100,
 ) -> None:
     """List the oldest dead letters of each queue, with the reason of each."""
     from payments_ledger.operations.dead_letters import list_dead_letters

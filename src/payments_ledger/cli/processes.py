@@ -1,7 +1,8 @@
 """`api`, `worker` and `dev`: the commands that serve until they are told to stop."""
 
 import asyncio
-from contextlib import suppress
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,13 @@ def api(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
 ) -> None:
-    """Serve the HTTP API. It starts without PostgreSQL and serves as soon as that is there."""
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
+    """Serve the HTTP API. It starts without PostgreSQL and serves as soon as that is there.
 
-    from payments_ledger.platform.http_server import BoundedHttp
+    SIGTERM: /readyz says so for SHUTDOWN_GRACE_SECONDS, then it finishes what it has taken, and ends. Twice: at once.
+    """
+    import uvicorn
+
+    from payments_ledger.platform.http_server import BoundedHttp, Supervisor
     from payments_ledger.platform.metrics import shared_by_processes
 
     settings = read_settings(logs=True)
@@ -44,13 +47,14 @@ def api(
     sockets = [config.bind_socket()]
     if settings.internal_port:
         sockets.append(uvicorn.Config(config.app, host=host, port=settings.internal_port).bind_socket())
-    server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        if workers == 1:
-            server.run(sockets=sockets)
-        else:
-            with shared_by_processes():
-                Multiprocess(config, sockets=sockets).run()
+    if workers == 1:
+        # uvicorn repeats the signal once it has served to the end: that is an orderly end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: sys.exit(0))
+        uvicorn.Server(config).run(sockets=sockets)
+    else:
+        with shared_by_processes():
+            Supervisor(config, sockets=sockets).run()
 
 
 def worker(
@@ -61,13 +65,16 @@ def worker(
 
     from payments_ledger.platform import failpoints
     from payments_ledger.platform.garbage import collect_seldom
+    from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
     settings = read_settings(logs=True)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
+    export_spans("payments-ledger-worker")
     worker = Worker(settings)
     collect_seldom()
     uvloop.run(until_signalled(worker.serve(host)))
+    stop_exporting_spans()
 
 
 def dev(

@@ -51,10 +51,10 @@ def _print(console: Console, found: "Status") -> None:
         waiting.add_row("outbox", str(outbox.pending), _age(outbox.oldest_seconds, OUTBOX_SECONDS_HIGH))
         waiting.add_row("  of these failing", _alarming(outbox.failing), "")
         waiting.add_row("  buried", _alarming(outbox.buried), "")
-    if found.authorized:
-        authorized = found.authorized
-        oldest = _age(authorized.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
-        waiting.add_row("payments AUTHORIZED", str(authorized.count), oldest)
+    for counted in found.payments or ():
+        if counted.status == "AUTHORIZED":
+            oldest = _age(counted.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
+            waiting.add_row("payments AUTHORIZED", str(counted.payments), oldest)
     if waiting.row_count:
         console.print(waiting)
 
@@ -90,5 +90,5 @@ def _alarming(count: int) -> str:
     return f"[yellow]{count}[/]" if count else "0"
 
 
-def _age(seconds: float | None, high: float) -> str:
-    return f"[yellow]{age(seconds)}[/]" if seconds and seconds > high else age(seconds)
+def _age(seconds: float, high: float) -> str:
+    return f"[yellow]{age(seconds)}[/]" if seconds > high else age(seconds)

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import signal
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,8 +48,9 @@ def read_settings(*, logs: bool = False) -> "Settings":
     except ValidationError as error:
         faults = "\n".join(map(_fault, error.errors()))
         fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    configure_logging(level=settings.log_level if logs else "CRITICAL", log_format=settings.log_format)
     if not logs:
+        # Some libraries' loggers have levels of their own.
         logging.disable()
     return settings
 
@@ -92,15 +92,17 @@ def explained(settings: "Settings") -> Iterator[None]:
 
 
 async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
-    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case."""
+    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case. A second one ends it."""
+    from payments_ledger.platform.leaving import leave_when_asked
+
     task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, task.cancel)
+    undo = leave_when_asked(task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
         return None
+    finally:
+        undo()
 
 
 def fail(what: str, remedy: str, status: int = REFUSED) -> NoReturn:
@@ -136,10 +138,8 @@ def as_utc(time: datetime | None) -> datetime | None:
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
-def age(seconds: float | None) -> str:
-    """ "none", "3.2 s", "12 min", "5.0 h", "2.1 days" """
-    if seconds is None:
-        return "none"
+def age(seconds: float) -> str:
+    """In the unit that says most: 3.2 s, 12.0 min, 5.0 h, 2.1 days."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The SQL of the operator's overview: how much waits, since when, and what was settled last."""
+"""The SQL of the operator's overview: which schema there is, and what was settled last."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,24 +7,6 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from payments_ledger.platform.postgres import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxBacklog:
-    """Events that are not published: `failing` of the `pending` were tried; `buried` ones wait for an operator."""
-
-    pending: int
-    failing: int
-    buried: int
-    oldest_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Authorized:
-    """Payments that wait for their settlement, and the age of the oldest."""
-
-    count: int
-    oldest_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +25,6 @@ async def find_schema_version(conn: Connection) -> str | None:
     cursor = await conn.execute("SELECT max(version_num) FROM alembic_version")
     row = await cursor.fetchone()
     return row[0] if row else None
-
-
-async def measure_outbox(conn: Connection) -> OutboxBacklog:
-    cursor = conn.cursor(row_factory=class_row(OutboxBacklog))
-    await cursor.execute(
-        """
-        SELECT count(*) AS pending,
-               count(*) FILTER (WHERE attempts > 0) AS failing,
-               (SELECT count(*) FROM outbox_events WHERE buried_at IS NOT NULL AND published_at IS NULL) AS buried,
-               extract(epoch FROM clock_timestamp() - min(created_at))::float AS oldest_seconds
-        FROM outbox_events
-        WHERE published_at IS NULL AND buried_at IS NULL
-        """
-    )
-    backlog = await cursor.fetchone()
-    assert backlog is not None
-    return backlog
-
-
-async def measure_authorized(conn: Connection) -> Authorized:
-    """Reads every payment: an index on the status would cost each payment more than this look is worth."""
-    cursor = conn.cursor(row_factory=class_row(Authorized))
-    await cursor.execute(
-        """
-        SELECT count(*), extract(epoch FROM clock_timestamp() - min(updated_at))::float AS oldest_seconds
-        FROM payment_intents
-        WHERE status = 'AUTHORIZED'
-        """
-    )
-    authorized = await cursor.fetchone()
-    assert authorized is not None
-    return authorized
 
 
 async def list_last_settlements(conn: Connection, limit: int) -> list[Settlement]:

@@ -11,13 +11,16 @@ from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from redis.exceptions import RedisError
 
 from payments_ledger.errors import SchemaMissing, Unavailable
+from payments_ledger.gauges import BACKLOG_COUNTED_MAX
 from payments_ledger.migrate import newest_version
 from payments_ledger.operations import queries
 from payments_ledger.operations.opened import opened, why_away
-from payments_ledger.operations.queries import Authorized, OutboxBacklog, Settlement
+from payments_ledger.operations.queries import Settlement
+from payments_ledger.outbox.queries import Backlog, measure_backlog
+from payments_ledger.payments.queries import StatusCount, count_payments
 from payments_ledger.platform import rabbitmq, redis
 from payments_ledger.platform.messaging import LATER_SECONDS, BrokerAway
-from payments_ledger.platform.postgres import Connection, Database, auditor_role
+from payments_ledger.platform.postgres import Connection, Database, auditor_role, relay_role
 from payments_ledger.platform.rabbitmq import Queue
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.worker import consumed_queues
@@ -51,8 +54,8 @@ class Status:
 
     services: list[Service] = field(default_factory=list)
     schema: str | None = None
-    outbox: OutboxBacklog | None = None
-    authorized: Authorized | None = None
+    outbox: Backlog | None = None
+    payments: list[StatusCount] | None = None
     settlements: list[Settlement] | None = None
     queues: list[QueueState] | None = None
 
@@ -96,9 +99,10 @@ async def _ask_postgres(settings: Settings, status: Status) -> list[Service]:
     if status.schema is None or status.schema < newest:
         has = f"is {status.schema}" if status.schema else "is missing"
         return [postgres, Service("schema", status.schema, f"The schema {has}, {newest} is needed: migrate.")]
+    async with opened(url, role=relay_role(url)) as relay:
+        status.outbox = await _within_time(relay, lambda conn: measure_backlog(conn, BACKLOG_COUNTED_MAX))
+        status.payments = await _within_time(relay, count_payments)
     async with opened(url, role=auditor_role(url)) as auditor:
-        status.outbox = await _within_time(auditor, queries.measure_outbox)
-        status.authorized = await _within_time(auditor, queries.measure_authorized)
         status.settlements = await _within_time(
             auditor, lambda conn: queries.list_last_settlements(conn, SETTLEMENTS_SHOWN)
         )

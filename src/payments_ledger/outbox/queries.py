@@ -130,9 +130,10 @@ async def bury(conn: Connection, event: DueEvent, *, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What lies in the outbox: events to publish, how long the oldest of them has been there, and buried ones."""
+    """What lies in the outbox: events to publish, those of them that failed before, the oldest's age, buried ones."""
 
     pending: int
+    failing: int
     oldest_seconds: float
     buried: int
 
@@ -143,11 +144,12 @@ async def measure_backlog(conn: Connection, limit: int) -> Backlog:
     await cursor.execute(
         """
         SELECT count(*) AS pending,
+               count(*) FILTER (WHERE attempts > 0) AS failing,
                coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds,
                (SELECT count(*)
                 FROM (SELECT FROM outbox_events WHERE buried_at IS NOT NULL LIMIT %(limit)s) AS buried) AS buried
         FROM (
-            SELECT created_at
+            SELECT created_at, attempts
             FROM outbox_events
             WHERE published_at IS NULL AND buried_at IS NULL
             ORDER BY next_attempt_at, id
@@ -279,6 +281,8 @@ async def find_events_after(
             "tenant": tenant_id,
             "limit": limit,
         },
+        # Only a plan made for these very values looks the seen ones up in a hash table.
+        prepare=False,
     )
     return await cursor.fetchall()
 

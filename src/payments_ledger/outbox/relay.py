@@ -1,8 +1,10 @@
 """The relay: publishes what is in the outbox, at least once and in order within a payment."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from functools import cache
+from typing import Any
 
 import psycopg
 import structlog
@@ -14,6 +16,7 @@ from payments_ledger.outbox.queries import DueEvent
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import BrokerAway, Fate, Message, Publisher
 from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.tracing import trace_id_of, usable_traceparent
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +27,10 @@ BATCH_SIZE_MAX = 200
 POLL_SECONDS = 0.025
 # An event that somebody needs and no queue takes is tried again after 1, 2, 4 … seconds.
 POSTPONE_SECONDS_MAX = 60.0
+# Another relay takes over what this one leaves, so its leaving need not wait for all of it.
+FLUSH_SECONDS_MAX = 5.0
+# Longer than the publisher waits for the broker.
+STEP_SECONDS_MAX = 12.0
 AWAY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -37,11 +44,11 @@ class Relay:
         self._is_needed = is_needed
 
     async def run(self) -> None:
-        """Relays until cancelled; waits for the database or the broker when one is away."""
+        """Relays until cancelled, and finishes the step it is at; waits while the database or the broker is away."""
         failures = 0
         while True:
             try:
-                relayed = await self.step()
+                relayed = await _to_its_end(self.step())
                 failures = 0
             except (BrokerAway, Unavailable, psycopg.Error) as error:
                 log.warning("relay waits", reason=f"{type(error).__name__}: {error}")
@@ -56,6 +63,15 @@ class Relay:
                 continue
             if not relayed:
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def flush(self) -> None:
+        """Relays what is due now, within FLUSH_SECONDS_MAX; the rest is for the next relay."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS_MAX):
+                while await self.step():
+                    pass
+        except (TimeoutError, BrokerAway, Unavailable, psycopg.Error) as error:
+            log.warning("events are left to the next relay", reason=f"{type(error).__name__}: {error}")
 
     async def step(self) -> int:
         """One transaction: claim, publish with confirm, mark; returns how many events were claimed."""
@@ -77,13 +93,15 @@ class Relay:
                     seconds = min(2.0**event.attempts, POSTPONE_SECONDS_MAX)
                     log.error(
                         "event reached no queue",
-                        event_id=str(event.id),
+                        **_ids(event),
                         type=event.event_type,
                         reason=delivery.reason,
                     )
                     await queries.postpone(conn, event, seconds=seconds, reason=delivery.reason)
                 else:
                     done.append(event)
+                    if log.is_enabled_for(logging.DEBUG):
+                        log.debug("event published", **_ids(event), type=event.event_type, outcome=outcome)
                 _relayed(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
@@ -96,5 +114,25 @@ def _relayed(type_: str, outcome: str) -> Counter:
     return EVENTS_RELAYED.labels(type_, outcome)
 
 
+async def _to_its_end(step: Coroutine[Any, Any, int]) -> int:
+    """As await does, but a step that has begun is finished: what it has published is then marked, not sent again."""
+    task = asyncio.create_task(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=STEP_SECONDS_MAX)
+        task.cancel()
+        if task.done() and not task.cancelled() and (error := task.exception()):
+            log.warning("the last step failed", reason=f"{type(error).__name__}: {error}")
+        raise
+
+
 def _message(event: DueEvent) -> Message:
     return Message(str(event.id), event.event_type, event.payload.encode(), event.headers)
+
+
+def _ids(event: DueEvent) -> dict[str, str | None]:
+    """What its log line is found by: the ids of the request that the event tells of."""
+    traceparent = usable_traceparent(event.headers.get("traceparent"))
+    ids = {"event_id": str(event.id), "correlation_id": event.headers.get("X-Correlation-Id")}
+    return {**ids, "trace_id": trace_id_of(traceparent)} if traceparent else ids

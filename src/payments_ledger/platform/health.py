@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from payments_ledger.platform import rabbitmq, redis
+from payments_ledger.platform.leaving import is_leaving
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
@@ -27,9 +28,9 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: payments are taken, but something that follows them up is away."""
+    """`degraded`: payments are taken, but something that follows them up is away; `leaving`: the process is ending."""
 
-    status: Literal["ok", "degraded", "unavailable"]
+    status: Literal["ok", "degraded", "unavailable", "leaving"]
     dependencies: dict[str, Literal["ok", "away"]]
 
 
@@ -39,19 +40,29 @@ async def get_health() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "PostgreSQL is away"}})
+@router.get(
+    "/readyz", responses={503: {"model": Readiness, "description": "PostgreSQL is away, or the process is ending"}}
+)
 async def get_readiness(request: Request, response: Response) -> Readiness:
     """Whether payments can be taken now, and what of the system is away."""
     checks: Checks = request.app.state.checks
     results = await asyncio.gather(*(_passes(check) for check in checks.values()))
     up = dict(zip(checks, results, strict=True))
-    if not up[NEEDED]:
+    if is_leaving() or not up[NEEDED]:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = "1"
     return Readiness(
-        status="unavailable" if not up[NEEDED] else "ok" if all(up.values()) else "degraded",
+        status=_status_of(up),
         dependencies={name: "ok" if is_up else "away" for name, is_up in up.items()},
     )
+
+
+def _status_of(up: Mapping[str, bool]) -> Literal["ok", "degraded", "unavailable", "leaving"]:
+    if is_leaving():
+        return "leaving"
+    if not up[NEEDED]:
+        return "unavailable"
+    return "ok" if all(up.values()) else "degraded"
 
 
 @asynccontextmanager

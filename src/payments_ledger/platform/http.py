@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import Headers
@@ -11,7 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from payments_ledger.errors import NotFound
 from payments_ledger.platform.metrics import count_answer
 from payments_ledger.platform.problems import MEDIA_TYPE, internal_error_body, problem_body
-from payments_ledger.platform.tracing import begin_trace, current_trace
+from payments_ledger.platform.tracing import Trace, begin_trace, current_trace, start_span
+
+if TYPE_CHECKING:
+    from payments_ledger.platform.spans import Span
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +28,10 @@ _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-r
 DATA_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 # The documentation loads its script from elsewhere.
 PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", b"frame-ancestors 'none'"))
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+UNTRACED_PATHS = INTERNAL_PATHS | PATHS_OF_EITHER_PORT
+# What a request's span is called until its route is known.
+HTTP = "HTTP"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -38,7 +46,11 @@ class RequestTrail:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        trace = begin_trace(headers.get("x-correlation-id"), headers.get("traceparent"))
+        span = (
+            None if scope["path"] in UNTRACED_PATHS else start_span(HTTP, "SERVER", parent=headers.get("traceparent"))
+        )
+        traceparent = span.traceparent if span else headers.get("traceparent")
+        trace = begin_trace(headers.get("x-correlation-id"), traceparent)
         began = time.perf_counter()
         status = 0
         seconds = 0.0
@@ -71,6 +83,23 @@ class RequestTrail:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             count_answer(method, route, status, seconds)
+            # What changed nothing is told of by the metrics alone.
+            told = log.debug if method in SAFE_METHODS else log.info
+            told("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))
+            if span:
+                _end(span, method, route, status, trace)
+
+
+def _end(span: "Span", method: str, route: str, status: int, trace: Trace) -> None:
+    """By OpenTelemetry's conventions for HTTP servers: a refused request is no error of the server's."""
+    attributes: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+        "correlation_id": trace.correlation_id,
+    }
+    is_error = status == 0 or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    span.end(name=f"{method} {route}", attributes=attributes, error=f"status {status}" if is_error else None)
 
 
 class InternalRoutes:

@@ -1,14 +1,19 @@
 """The HTTP server and its limits: what a connection may send before we know what it wants, and how long it may take."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from payments_ledger.platform.leaving import is_leaving
 
 # Request line and headers. Room for a token, and for a header that is too long to be told so by name.
 HEAD_BYTES_MAX = 32 * 1024
@@ -65,6 +70,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         self._head_is_there()
         super().on_headers_complete()
+        if is_leaving() and self.cycle is not None:
+            # The client's next request then goes elsewhere, rather than into a connection that is about to close.
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         if not self.transport.is_closing():
@@ -82,6 +90,21 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self.transport.write(_TOO_LARGE)
         self.transport.close()
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor of several server processes, ended at once with them by a second signal."""
+
+    def terminate_all(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._end_at_once)
+        super().terminate_all()
+
+    def _end_at_once(self, number: int, _: FrameType | None) -> None:
+        for process in self.processes:
+            process.process.kill()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import Counter
 
 from payments_ledger.errors import Unavailable
-from payments_ledger.platform.tracing import begin_trace
+from payments_ledger.platform.tracing import begin_trace, start_span
 
 log = structlog.get_logger(__name__)
 
@@ -125,19 +125,29 @@ async def handle(handler: Handler | None, message: Message) -> None:
     """Calls the handler, again and again while the database is away; raises DeadLetter, or Later a bounded number
     of times, also for a failure that nobody foresaw.
     """
-    begin_trace(message.headers.get("X-Correlation-Id"), message.headers.get("traceparent"))
     # Anybody may send us keys of any kind; the metrics have room for those that we know.
     type_ = message.type if handler else "unknown"
+    traceparent = message.headers.get("traceparent")
+    span = start_span(f"process {type_}", "CONSUMER", parent=traceparent)
+    begin_trace(message.headers.get("X-Correlation-Id"), span.traceparent if span else traceparent)
+    outcome: str | None = "failed"
     try:
         await _call_while_unavailable(handler, message)
     except DeadLetter as error:
         _handled(type_, "dead_letter").inc()
+        outcome = str(error)
         log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
         raise
     except Later as error:
         _handled(type_, "retry").inc()
+        outcome = str(error)
         log.warning("message steps aside", message_id=message.id, type=message.type, reason=str(error))
         raise
+    else:
+        outcome = None
+    finally:
+        if span:
+            span.end(attributes={"messaging.message.id": message.id}, error=outcome)
     _handled(type_, "done").inc()
 
 

@@ -1,5 +1,6 @@
 """PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -7,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -38,9 +39,14 @@ BLANK = r"\ "
 RECONNECT_SECONDS_MAX = 5.0
 
 
+# At the end of DATABASE_URL: a pooler in transaction mode stands before the server. It hands each transaction to any of
+# its own connections, so nothing may rest on a session: no settings at its start, no prepared statements.
+POOLER_MARK = re.compile(r"[?&]pgbouncer=true$")
+
+
 def driver_url(url: str) -> str:
-    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name and without our mark."""
+    return POOLER_MARK.sub("", url).replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 def runtime_role(url: str) -> str:
@@ -70,22 +76,37 @@ class Database:
     ) -> None:
         """`server_settings` are PostgreSQL's, on top of SERVER_SETTINGS."""
         self._role = role
-        options = (SERVER_SETTINGS | dict(server_settings or {})).items()
+        configured = SERVER_SETTINGS | dict(server_settings or {})
+        self._opening = _set_locally("role", "payments_ledger.tenant_ids")
+        self._opening_values: list[str] = []
+        session: dict[str, Any] = {
+            "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in configured.items())
+        }
+        self._isolation: IsolationLevel | None = None
+        self._is_read_only: bool | None = None
+        if POOLER_MARK.search(url):
+            # These two are said when a transaction begins; afterwards it would be too late.
+            if isolation := configured.pop("default_transaction_isolation", None):
+                self._isolation = IsolationLevel[isolation.upper().replace(" ", "_")]
+            self._is_read_only = configured.pop("default_transaction_read_only", "off") == "on" or None
+            self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
+            self._opening_values = list(configured.values())
+            session = {"prepare_threshold": None}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             driver_url(url),
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 3,
-                "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in options),
                 "application_name": "payments-ledger",
                 "tcp_user_timeout": 5000,
+                **session,
             },
             min_size=1,
             max_size=pool_size_max,
             timeout=CONNECTION_WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
+            configure=self._configure,
             check=AsyncConnectionPool.check_connection,
-            configure=write_arrays_quickly,
             open=False,
         )
 
@@ -118,8 +139,8 @@ class Database:
                 if snapshot is not None:
                     await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 await connection.execute(
-                    "SELECT set_config('role', %s, true), set_config('payments_ledger.tenant_ids', %s, true)",
-                    [self._role or "none", ",".join(sorted(set(tenants)))],
+                    self._opening,
+                    [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
                 )
                 yield connection
                 commits = True
@@ -134,6 +155,11 @@ class Database:
         finally:
             await self._pool.putconn(connection)
 
+    async def _configure(self, connection: Connection) -> None:
+        await write_arrays_quickly(connection)
+        await connection.set_isolation_level(self._isolation)
+        await connection.set_read_only(self._is_read_only)
+
     async def is_up(self) -> bool:
         """Whether a statement can be executed now."""
         try:
@@ -146,6 +172,11 @@ class Database:
     def statistics(self) -> dict[str, Any]:
         """The pool's counters as psycopg_pool names them (pool_size, pool_available, requests_waiting …)."""
         return dict(self._pool.get_stats())
+
+
+def _set_locally(*names: str) -> bytes:
+    """The statement that gives settings their values until the transaction ends."""
+    return f"SELECT {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
 
 
 async def transaction_time(conn: Connection) -> datetime:

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     rate_limit_read_per_min: Annotated[int, Field(ge=1)] = 240
     login_rate_limit_per_min: Annotated[int, Field(ge=1)] = 30
     internal_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    shutdown_grace_seconds: Annotated[float, Field(ge=0, le=300)] = 0
     trusted_proxies: CommaSeparated = ()
     cors_origins: CommaSeparated = ()
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001

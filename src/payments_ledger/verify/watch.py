@@ -27,7 +27,9 @@ from payments_ledger.verify.horizon import find_horizon
 log = structlog.get_logger(__name__)
 
 INVARIANT_HOLDS = Gauge("ledger_invariant_holds", "1 while no row is known for which it does not hold", ["invariant"])
-LAST_RUN = Gauge("ledger_verify_last_run_timestamp_seconds", "When a step of the audit last came to its end")
+LAST_RUN = Gauge(
+    "ledger_verify_last_run_timestamp_seconds", "When a step of the audit last came to its end", multiprocess_mode="max"
+)
 EXAMINED = Counter("ledger_verify_examined_total", "Rows looked at by the audit in the background", ["invariant"])
 
 # Any number, as long as nobody else in the database uses it: two workers take turns by it.
