@@ -161,10 +161,10 @@ def test_whatever_happens_an_answer_is_the_truth(
     numbers = [-number if no else number for number, no in enumerate(refused, start=1)]
     with (
         patch.object(batching, "RETRY_SECONDS_MAX", 0.0),
-        patch.object(batching, "BATCH_SIZE_MAX", batch_size_max),
         patch.object(batching, "ANSWER_SECONDS_MAX", 0.05),
     ):
-        database, answers = asyncio.run(_submit_all(numbers, faults, ticks, hang_ups, queue_size_max))
+        bounds = {"batch_size_max": batch_size_max, "queue_size_max": queue_size_max}
+        database, answers = asyncio.run(_submit_all(numbers, faults, ticks, hang_ups, bounds))
     committed = Counter(chain.from_iterable(database.committed))
     assert all(len(batch) <= batch_size_max for batch in database.committed)
     for number, answer in zip(numbers, answers, strict=True):
@@ -182,12 +182,12 @@ def test_whatever_happens_an_answer_is_the_truth(
 
 
 async def _submit_all(
-    numbers: list[int], faults: list[Fault], ticks: list[int], hang_ups: set[int], queue_size_max: int
+    numbers: list[int], faults: list[Fault], ticks: list[int], hang_ups: set[int], bounds: dict[str, int]
 ) -> tuple[FakeDatabase, list[Any]]:
     database = FaultyDatabase(faults)
     if Fault.HANGS in faults:
         database.may_commit.clear()
-    commands = GroupCommit(database.transaction, queue_size_max=queue_size_max)
+    commands = GroupCommit(database.transaction, **bounds)
     clients: list[asyncio.Task[int]] = []
     for number, pause in zip(numbers, ticks, strict=False):
         clients.append(asyncio.create_task(commands.submit(add, Add(number))))
