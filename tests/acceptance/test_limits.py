@@ -101,7 +101,7 @@ def test_metrics_and_documentation_are_served_at_the_internal_port_alone(engine:
 def test_production_does_not_start_with_what_is_unfit_and_says_so(engine: Engine, command: str) -> None:
     environment = engine.environment | {"APP_ENV": "production", "JWT_SECRET": "too-short", "CHAOS_ENABLED": "true"}
     done = subprocess.run([PROGRAM, command], env=environment, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "JWT_SECRET is shorter than 32 bytes" in done.stderr
     assert "CHAOS_ENABLED" in done.stderr
     assert "too-short" not in done.stderr + done.stdout

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
@@ -107,6 +107,12 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
     commands: GroupCommit = request.app.state.bulk_commands
     return await _answer(commands, create_many_once, _keyed(request, caller, command, asked_for))
+
+
+@router.get("/batch", include_in_schema=False)
+async def get_no_batch(request: ExactRequest) -> Response:
+    """There is nothing to get here; without this it would be taken for the id of a payment intent."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 @router.post(

@@ -149,12 +149,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _methods_of(app: FastAPI, path: str) -> list[str]:
     """All methods of a path (RFC 9110, section 15.5.6): the framework names those of its first route only."""
-    return sorted(
-        method.upper()
-        for template, operations in app.openapi()["paths"].items()
+    paths = app.openapi()["paths"]
+    # A path that is named outright is not also an instance of a template ("/batch", "/{payment_id}").
+    operations = paths.get(path) or {
+        method: operation
+        for template, described in paths.items()
         if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
-        for method in operations
-    )
+        for method, operation in described.items()
+    }
+    return sorted(method.upper() for method in operations)
 
 
 def internal_error_body(instance: str) -> bytes:
