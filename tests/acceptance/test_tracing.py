@@ -158,11 +158,15 @@ def test_a_collector_that_is_away_harms_nothing(engine: Engine, tmp_path: Path) 
 def test_without_a_collector_neither_spans_nor_exporter_are_imported(engine: Engine) -> None:
     """Some of OpenTelemetry is there all the same: the client of Redis imports it for metrics of its own."""
     script = """
-import signal, sys
+import asyncio, signal, sys
 from payments_ledger.api import create_app_from_environment
 import payments_ledger.worker
-signal.signal(signal.SIGTERM, lambda *_: None)  # as the server does before it asks for the application
-create_app_from_environment()
+
+async def serve():
+    signal.signal(signal.SIGTERM, lambda *_: None)  # as the server does before it asks for the application
+    create_app_from_environment()
+
+asyncio.run(serve())
 print([name for name in sys.modules if name.startswith(("opentelemetry.exporter", "payments_ledger.platform.spans"))])
 """
     python = (PROGRAM.with_name("python"), "-c", script)

@@ -71,7 +71,8 @@ class PaymentIntentBatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     payment_intents: Annotated[
-        list[Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/PaymentIntentRequest"})]],
+        # Anything else is not refused but gets an outcome of its own.
+        list[Annotated[Any, WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/PaymentIntentRequest"}, {}]})]],
         Field(min_length=1, max_length=PAYMENTS_MAX),
     ]
 

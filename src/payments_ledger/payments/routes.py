@@ -142,7 +142,8 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
     "/{payment_id}",
     dependencies=[Depends(get_request)],
     response_model=PaymentIntent,
-    responses=documented(*TENANT_PROBLEMS),
+    # 405 for "batch", which is a path of its own.
+    responses=documented(*TENANT_PROBLEMS, HTTPStatus.METHOD_NOT_ALLOWED),
 )
 async def get_payment_intent(request: ExactRequest) -> Response:
     caller = await admit(request, Permission.PAYMENTS_READ)
