@@ -179,7 +179,8 @@ class PacedClient:
         )
         self._nonce = uuid4().hex
         self._number = 0
-        self._free: list[_Connection] = []
+        # The one that has rested longest is next: the server closes a connection that rests for five seconds.
+        self._free: deque[_Connection] = deque()
         self._all: list[_Connection] = []
         self._due: deque[tuple[float, bytes, str]] = deque()
         self._to_confirm: deque[tuple[float, bytes]] = deque()
@@ -218,7 +219,7 @@ class PacedClient:
         ).encode()
         self._due.append((due, request, head))
         if self._free:
-            self._send_next(self._free.pop())
+            self._send_next(self._free.popleft())
 
     async def run_rate(self, rate: float, seconds: float) -> None:
         """Starts `rate` payments a second for `seconds`, and returns when all are answered."""
