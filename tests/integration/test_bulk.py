@@ -63,6 +63,32 @@ async def test_a_repetition_gets_the_first_answer_and_creates_nothing(api: Api, 
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+async def test_another_request_under_the_key_is_refused_also_when_both_are_wrong_in_the_same_way(
+    api: Api, tenant: str
+) -> None:
+    headers = api.headers(tenant)
+    await post(api, headers, GOOD, {**GOOD, "amount": "10.505"})
+    other = await post(api, headers, GOOD, {**GOOD, "amount": "99.995"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_policy_speaks_of_each_payment_and_changes_no_answer_that_was_given(api: Api, tenant: str) -> None:
+    headers = api.headers(tenant)
+    large = {**GOOD, "amount": "200.00"}
+    first = await post(api, headers, GOOD, large)
+    policy = {
+        "effect": "deny",
+        "actions": ["payments:write"],
+        "roles": ["ops"],
+        "amount": {"currency": "BRL", "minimum": "100.01"},
+    }
+    admin = api.headers(tenant, role="admin")
+    (await api.client.put("/v1/admin/policies/up-to-100", json=policy, headers=admin)).raise_for_status()
+    now = await post(api, headers, GOOD, large, key="another")
+    assert [outcome["status"] for outcome in now.json()["outcomes"]] == [201, 403]
+    assert (await post(api, headers, GOOD, large)).content == first.content
+
+
 @pytest.mark.parametrize("payment_intents", [[], [GOOD] * 1001], ids=["none", "1001"])
 async def test_a_batch_has_one_to_a_thousand_payments(api: Api, tenant: str, payment_intents: list[Any]) -> None:
     answer = await post(api, api.headers(tenant), *payment_intents)

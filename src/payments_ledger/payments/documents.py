@@ -12,7 +12,7 @@ from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.platform.problems import Problem
 
-# What one bulk request may hold: five transactions' worth, and a few hundred milliseconds of work.
+# What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
 PAYMENTS_MAX = 1000
 
 

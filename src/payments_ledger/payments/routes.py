@@ -1,5 +1,6 @@
 """The HTTP routes of payment intents: create one or many, read, confirm."""
 
+import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -102,11 +103,10 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     caller = await admit(request, Permission.PAYMENTS_WRITE)
     _require_key(request)
     body = await read_body(request, PaymentIntentBatch, bytes_max=BATCH_BYTES_MAX)
-    payments = tuple(_payment_of_batch(caller, place, item) for place, item in enumerate(body.payment_intents))
-    asked_for = fingerprint(*(_asked_for(payment) for payment in payments))
-    command = CreatePayments(caller.tenant_id, payments, caller.origin)
-    commands: GroupCommit = request.app.state.bulk_commands
-    return await _answer(commands, create_many_once, _keyed(request, caller, command, asked_for))
+    read = [_payment_of_batch(caller, place, item) for place, item in enumerate(body.payment_intents)]
+    command = CreatePayments(caller.tenant_id, tuple(payment for _, payment in read), caller.origin)
+    keyed = _keyed(request, caller, command, fingerprint(*(asked_for for asked_for, _ in read)))
+    return await _answer(request.app.state.bulk_commands, create_many_once, keyed)
 
 
 @router.get("/batch", include_in_schema=False)
@@ -187,26 +187,28 @@ create_many_once = answer_once(create_many_payments, _render_many)
 confirm_once = answer_once(confirm_payments, _render_confirmed)
 
 
-def _payment_of_batch(caller: Caller, place: int, item: Any) -> CreatePayment | Rejected:
-    """The command for one payment intent of many, or why there is none."""
+def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, CreatePayment | Rejected]:
+    """What one payment intent of many asks for, as text, and the command for it, or why there is none.
+
+    The text depends on the item alone: what policies say of it may be different when the request is repeated.
+    """
     try:
         body = PaymentIntentRequest.model_validate(item)
         money = parse_money(body.amount, body.currency)
-        caller.require(Permission.PAYMENTS_WRITE, money)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = "/".join(str(name)[:NAME_LENGTH_MAX] for name in fault["loc"])
-        return Rejected(InvalidRequest(field, fault["msg"]).within(f"payment_intents/{place}"))
+        refusal: Invalid = InvalidRequest(field, fault["msg"])
     except Invalid as error:
-        return Rejected(error.within(f"payment_intents/{place}"))
-    except Forbidden as error:
-        return Rejected(error)
-    return CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
-
-
-def _asked_for(payment: CreatePayment | Rejected) -> str:
-    """What tells one payment intent of many from another."""
-    return payment.error.detail if isinstance(payment, Rejected) else f"{payment.money} {payment.customer_ref}"
+        refusal = error
+    else:
+        asked_for = f"{money} {body.customer_ref}"
+        try:
+            caller.require(Permission.PAYMENTS_WRITE, money)
+        except Forbidden as error:
+            return asked_for, Rejected(error)
+        return asked_for, CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
+    return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within(f"payment_intents/{place}"))
 
 
 def _require_key(request: Request) -> None:
