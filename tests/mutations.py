@@ -96,9 +96,9 @@ MUTATIONS = [
     ),
     Mutation(
         "Two transactions cannot both claim a key",
-        f"{SOURCE}/idempotency.py",
-        "    if cursor.rowcount < len(answered):\n        raise TryAgain",
-        "    if cursor.rowcount < 0:\n        raise TryAgain",
+        "migrations/versions/0009_kept_answers_stay.sql",
+        "    WHEN (OLD.expires_at > now())\n",
+        "    WHEN (false)\n",
         ("tests/integration/test_idempotency.py",),
     ),
     Mutation(

@@ -99,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.rate_limiter = RateLimiter(settings, counters)
     app.state.logins = Logins(settings, counters, attempts)
     app.state.access = access
+    app.state.refusals = refusals
     app.state.chaos = chaos
     app.state.cursors = CursorSigner(secret)
     app.state.tokens = Tokens(

@@ -58,12 +58,8 @@ class OpenTransaction(Protocol):
     def __call__(self, tenants: Collection[str]) -> AbstractAsyncContextManager[Connection]: ...
 
 
-class TryAgain(Exception):
-    """Raised by a use case that lost a race: the whole batch is rolled back and run once more."""
-
-
 # Two transactions stood in each other's way: the same batch will pass when it is run again.
-_COLLISIONS = (TryAgain, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_COLLISIONS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from prometheus_client import Counter
 from psycopg.rows import dict_row
 
-from payments_ledger.batching import Command, TryAgain, UseCase
+from payments_ledger.batching import Command, UseCase
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.postgres import Connection
@@ -70,7 +70,8 @@ def answer_once[C: Command, O](
     """The use case with answers instead of outcomes, each request carried out at most once for its key.
 
     A repetition gets the first answer; a different request under the same key is Rejected with IdempotencyKeyReused.
-    Two transactions that race for one key are told apart by the primary key: the later is rolled back and run again.
+    Of two transactions that race for one key the later meets the trigger kept_answers_stay: it is rolled back and run
+    again.
     """
 
     async def carry_out(conn: Connection, requests: Sequence[Keyed[C]]) -> list[Answer | Rejected]:
@@ -108,10 +109,11 @@ async def delete_expired_keys(conn: Connection, limit: int) -> int:
             WHERE expires_at < now()
             ORDER BY expires_at
             LIMIT %s)
+        RETURNING 1
         """,
         [limit],
     )
-    return cursor.rowcount
+    return len(await cursor.fetchall())
 
 
 def _repeat[C: Command](request: Keyed[C], first: dict[Scope, tuple[bytes, Answer]]) -> Answer | Rejected:
@@ -149,13 +151,13 @@ async def _find_answers(conn: Connection, scopes: Sequence[Scope]) -> dict[Scope
 
 
 async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[Keyed[C], Answer]]) -> None:
-    """Keeps the answers; waits for a transaction that holds one of the keys, and raises TryAgain if it kept its own."""
+    """Keeps the answers; waits for a transaction that holds one of the keys, and collides if that kept its own."""
     if not answered:
         return
     scopes = [request.scope for request, _ in answered if request.scope]
-    cursor = await conn.execute(
+    await conn.execute(
         """
-        INSERT INTO idempotency_keys AS kept
+        INSERT INTO idempotency_keys
             (tenant_id, principal, route, key, fingerprint, status, location, body, expires_at)
         SELECT tenant_id, principal, route, key, fingerprint, status, location, body,
                now() + make_interval(secs => lifetime_seconds)
@@ -166,7 +168,6 @@ async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[K
         ON CONFLICT (tenant_id, principal, route, key) DO UPDATE
             SET fingerprint = EXCLUDED.fingerprint, status = EXCLUDED.status, location = EXCLUDED.location,
                 body = EXCLUDED.body, created_at = now(), expires_at = EXCLUDED.expires_at
-            WHERE kept.expires_at <= now()
         """,
         [
             *_columns(scopes),
@@ -177,8 +178,6 @@ async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[K
             [request.lifetime_seconds for request, _ in answered],
         ],
     )
-    if cursor.rowcount < len(answered):
-        raise TryAgain
 
 
 def _columns(scopes: Sequence[Scope]) -> list[list[str]]:

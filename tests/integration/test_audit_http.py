@@ -23,11 +23,11 @@ from tests.integration.test_payments_http import PATH, assert_problem, create
 pytestmark = pytest.mark.anyio
 
 
-async def rows_of(api: Api, headers: dict[str, str], correlation_id: str) -> list[dict[str, Any]]:
+async def rows_of(api: Api, headers: dict[str, str], correlation_id: str, **filters: str) -> list[dict[str, Any]]:
     """The rows of one request, once they are written."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if rows := [row for row in await audit(api, headers) if row["correlation_id"] == correlation_id]:
+        if rows := [row for row in await audit(api, headers, **filters) if row["correlation_id"] == correlation_id]:
             return rows
         await asyncio.sleep(0.05)
     return []

@@ -7,6 +7,7 @@ import pytest
 
 from payments_ledger.payments.routes import BATCH_BYTES_MAX, PATH
 from tests.integration.conftest import Api
+from tests.integration.test_audit_http import rows_of
 
 pytestmark = pytest.mark.anyio
 
@@ -84,8 +85,11 @@ async def test_a_policy_speaks_of_each_payment_and_changes_no_answer_that_was_gi
     }
     admin = api.headers(tenant, role="admin")
     (await api.client.put("/v1/admin/policies/up-to-100", json=policy, headers=admin)).raise_for_status()
-    now = await post(api, headers, GOOD, large, key="another")
-    assert [outcome["status"] for outcome in now.json()["outcomes"]] == [201, 403]
+    now = await post(api, headers, GOOD, large, large, key="another")
+    assert [outcome["status"] for outcome in now.json()["outcomes"]] == [201, 403, 403]
+    # One row for the request, as for any other that is refused.
+    [refusal] = await rows_of(api, admin, now.headers["X-Correlation-Id"], action="refuse.policy_denied")
+    assert refusal["target"] == f"POST {PATH}/batch"
     assert (await post(api, headers, GOOD, large)).content == first.content
 
 

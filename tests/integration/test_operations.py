@@ -118,7 +118,7 @@ async def test_following_goes_on_after_the_database_has_closed_every_connection(
         await take(events, 1)
         async with owner.transaction() as conn:
             await conn.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user "
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = current_user "
                 "AND datname = current_database() AND pid <> pg_backend_pid()"
             )
         payment = await create_a_payment(database, tenant)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payments_ledger import batching
-from payments_ledger.batching import BATCHES_AT_ONCE, GroupCommit, TryAgain
+from payments_ledger.batching import BATCHES_AT_ONCE, GroupCommit
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown, TooBusy
 from payments_ledger.platform.postgres import Connection
 
@@ -209,7 +209,7 @@ async def _add_all(numbers: list[int]) -> tuple[FakeDatabase, list[Any]]:
     return database, await asyncio.gather(*submitted, return_exceptions=True)
 
 
-@pytest.mark.parametrize("collision", [TryAgain, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected])
+@pytest.mark.parametrize("collision", [psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected])
 async def test_a_collision_runs_the_whole_batch_again(collision: type[Exception]) -> None:
     database = FakeDatabase()
     commands = GroupCommit(database.transaction)
@@ -229,7 +229,7 @@ async def test_a_command_that_always_collides_is_given_up() -> None:
     database = FakeDatabase()
 
     async def collide(conn: Connection, batch: Sequence[Add]) -> list[int]:
-        raise TryAgain
+        raise psycopg.errors.SerializationFailure
 
     with pytest.raises(TooBusy):
         await GroupCommit(database.transaction).submit(collide, Add(1))

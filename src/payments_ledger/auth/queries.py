@@ -90,14 +90,16 @@ async def insert_user(
         """
         INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, %s)
         ON CONFLICT (tenant_id, email) DO NOTHING
+        RETURNING id
         """,
         [tenant_id, user_id, email, password_hash],
     )
-    if cursor.rowcount:
+    is_new = await cursor.fetchone() is not None
+    if is_new:
         await conn.execute(
             "INSERT INTO user_roles (tenant_id, user_id, role) VALUES (%s, %s, %s)", [tenant_id, user_id, role]
         )
-    return cursor.rowcount == 1
+    return is_new
 
 
 async def find_user_accesses(

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
 from payments_ledger.auth.policy import Permission
+from payments_ledger.auth.refusals import Refusals
 from payments_ledger.batching import Command, GroupCommit, UseCase
 from payments_ledger.errors import (
     Forbidden,
@@ -104,7 +105,9 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     _require_key(request)
     body = await read_body(request, PaymentIntentBatch, bytes_max=BATCH_BYTES_MAX)
     read = [_payment_of_batch(caller, place, item) for place, item in enumerate(body.payment_intents)]
-    command = CreatePayments(caller.tenant_id, tuple(payment for _, payment in read), caller.origin)
+    payments = tuple(payment for _, payment in read)
+    _note_refusal(request, payments)
+    command = CreatePayments(caller.tenant_id, payments, caller.origin)
     keyed = _keyed(request, caller, command, fingerprint(*(asked_for for asked_for, _ in read)))
     return await _answer(request.app.state.bulk_commands, create_many_once, keyed)
 
@@ -209,6 +212,14 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, Creat
             return asked_for, Rejected(error)
         return asked_for, CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within(f"payment_intents/{place}"))
+
+
+def _note_refusal(request: Request, payments: Sequence[CreatePayment | Rejected]) -> None:
+    """One row of the audit log for a request of which the policies deny some: the answer itself is no 403."""
+    errors = [payment.error for payment in payments if isinstance(payment, Rejected)]
+    if denial := next((error for error in errors if isinstance(error, Forbidden)), None):
+        refusals: Refusals = request.app.state.refusals
+        refusals.note(request, denial)
 
 
 def _require_key(request: Request) -> None:

@@ -2,20 +2,44 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from select import POLLIN, poll
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, sql
+from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
 from payments_ledger.platform.arrays import write_arrays_quickly
 
-type Connection = AsyncConnection[TupleRow]
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection on which `Database.transaction` has begun a transaction, in pipeline mode.
+
+    A statement is sent and not waited for: what it raises is raised when rows are fetched, by it or by a later one, or
+    when the transaction ends. So all that only writes waits once, for the COMMIT. A cursor has no `rowcount` before
+    something was fetched.
+    """
+
+    opening: AsyncCursor[TupleRow]
+    began_at: datetime | None
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[AsyncTransaction]:
+        """A part of the transaction that may fail by itself."""
+        async with self.pipeline() as pipeline:
+            # Until then psycopg does not know of the BEGIN, and would take this part for the whole.
+            await pipeline.sync()
+            async with super().transaction(savepoint_name, force_rollback) as part:
+                yield part
+
 
 # The bounds below keep a request that meets a dead or overloaded database under the five seconds that section 5 of the
 # design promises: waiting for a connection, then for one statement.
@@ -82,18 +106,19 @@ class Database:
         session: dict[str, Any] = {
             "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in configured.items())
         }
-        self._isolation: IsolationLevel | None = None
-        self._is_read_only: bool | None = None
+        self._begin = b"BEGIN"
         if POOLER_MARK.search(url):
-            # These two are said when a transaction begins; afterwards it would be too late.
+            # These two are said with BEGIN; afterwards it would be too late.
             if isolation := configured.pop("default_transaction_isolation", None):
-                self._isolation = IsolationLevel[isolation.upper().replace(" ", "_")]
-            self._is_read_only = configured.pop("default_transaction_read_only", "off") == "on" or None
+                self._begin += f" ISOLATION LEVEL {isolation}".encode()
+            if configured.pop("default_transaction_read_only", "off") == "on":
+                self._begin += b" READ ONLY"
             self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
             self._opening_values = list(configured.values())
             session = {"prepare_threshold": None}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             driver_url(url),
+            connection_class=Connection,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 3,
@@ -105,8 +130,8 @@ class Database:
             max_size=pool_size_max,
             timeout=CONNECTION_WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
-            configure=self._configure,
-            check=AsyncConnectionPool.check_connection,
+            configure=write_arrays_quickly,
+            check=_look_at,
             open=False,
         )
 
@@ -135,15 +160,18 @@ class Database:
             raise DatabaseAway from error
         commits = False
         try:
-            async with connection.transaction():
+            async with connection.pipeline():
+                await connection.execute(self._begin)
                 if snapshot is not None:
                     await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-                await connection.execute(
+                connection.began_at = None
+                connection.opening = await connection.cursor(binary=True).execute(
                     self._opening,
                     [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
                 )
                 yield connection
                 commits = True
+                await connection.execute("COMMIT")
         except _LACKING as error:
             raise SchemaMissing from error
         except _GAVE_UP_WAITING as error:
@@ -153,12 +181,10 @@ class Database:
                 raise
             raise (OutcomeUnknown if commits else DatabaseAway) from error
         finally:
+            if connection.pgconn.transaction_status is not TransactionStatus.IDLE:
+                with suppress(psycopg.OperationalError):
+                    await connection.rollback()
             await self._pool.putconn(connection)
-
-    async def _configure(self, connection: Connection) -> None:
-        await write_arrays_quickly(connection)
-        await connection.set_isolation_level(self._isolation)
-        await connection.set_read_only(self._is_read_only)
 
     async def is_up(self) -> bool:
         """Whether a statement can be executed now."""
@@ -175,17 +201,28 @@ class Database:
 
 
 def _set_locally(*names: str) -> bytes:
-    """The statement that gives settings their values until the transaction ends."""
-    return f"SELECT {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
+    """The statement that gives settings their values until the transaction ends, and tells when that began."""
+    return f"SELECT now(), {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
 
 
 async def transaction_time(conn: Connection) -> datetime:
     """When the transaction began, by the database's clock: the only one that dates payments and entries."""
-    cursor = await conn.cursor(binary=True).execute("SELECT now()")
-    row = await cursor.fetchone()
-    assert row is not None
-    now: datetime = row[0]
-    return now
+    if conn.began_at is None:
+        row = await conn.opening.fetchone()
+        assert row is not None
+        conn.began_at = row[0]
+    return conn.began_at
+
+
+async def _look_at(connection: Connection) -> None:
+    """Raises if the server has ended the session, which it tells at once. To ask it would cost each request its time.
+
+    A server that fell silent is found by the statement that follows, as it would be by a question.
+    """
+    events = poll()
+    events.register(connection.fileno(), POLLIN)
+    if events.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 # The role or the tables are not there: nobody has run the migrations.

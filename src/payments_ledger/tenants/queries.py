@@ -14,10 +14,14 @@ async def find_tenants(conn: Connection, tenant_ids: Collection[str]) -> set[str
 async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
     """Adds the tenant unless it exists; whether it was added."""
     cursor = await conn.execute(
-        "INSERT INTO tenants (tenant_id, name, plan, region) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO tenants (tenant_id, name, plan, region) VALUES (%s, %s, %s, %s)
+        ON CONFLICT DO NOTHING
+        RETURNING tenant_id
+        """,
         [tenant_id, name, plan, region],
     )
-    return cursor.rowcount == 1
+    return await cursor.fetchone() is not None
 
 
 async def update_tenant(
