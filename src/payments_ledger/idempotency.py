@@ -70,8 +70,7 @@ def answer_once[C: Command, O](
     """The use case with answers instead of outcomes, each request carried out at most once for its key.
 
     A repetition gets the first answer; a different request under the same key is Rejected with IdempotencyKeyReused.
-    Of two transactions that race for one key the later meets the trigger kept_answers_stay: it is rolled back and run
-    again.
+    Two transactions that race for one key are told apart by the primary key: the later is rolled back and run again.
     """
 
     async def carry_out(conn: Connection, requests: Sequence[Keyed[C]]) -> list[Answer | Rejected]:
@@ -157,7 +156,7 @@ async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[K
     scopes = [request.scope for request, _ in answered if request.scope]
     await conn.execute(
         """
-        INSERT INTO idempotency_keys
+        INSERT INTO idempotency_keys AS kept
             (tenant_id, principal, route, key, fingerprint, status, location, body, expires_at)
         SELECT tenant_id, principal, route, key, fingerprint, status, location, body,
                now() + make_interval(secs => lifetime_seconds)
@@ -168,6 +167,7 @@ async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[K
         ON CONFLICT (tenant_id, principal, route, key) DO UPDATE
             SET fingerprint = EXCLUDED.fingerprint, status = EXCLUDED.status, location = EXCLUDED.location,
                 body = EXCLUDED.body, created_at = now(), expires_at = EXCLUDED.expires_at
+            WHERE CASE WHEN kept.expires_at <= now() THEN true ELSE run_again('an answer was kept meanwhile') END
         """,
         [
             *_columns(scopes),

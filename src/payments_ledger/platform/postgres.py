@@ -225,8 +225,13 @@ async def _look_at(connection: Connection) -> None:
         await AsyncConnectionPool.check_connection(connection)
 
 
-# The role or the tables are not there: nobody has run the migrations.
-_LACKING = (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject)
+# The role, a table or a function is not there: nobody has run the migrations.
+_LACKING = (
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+)
 
 # A statement waited too long for a lock, or took too long.
 _GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)

@@ -1,4 +1,4 @@
-"""A kept answer is not replaced before it ran out."""
+"""A function by which a statement says that it has lost a race."""
 
 from pathlib import Path
 
