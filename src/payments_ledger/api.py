@@ -31,6 +31,7 @@ from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.postgres import Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
+from payments_ledger.platform.requests import DirectRoutes
 from payments_ledger.platform.settings import Settings
 from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
 from payments_ledger.platform.vitals import note_vitals
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
 
     install_problem_handlers(app, refusals.note)
+    app.add_middleware(DirectRoutes, router=payments_routes.router)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -232,7 +232,7 @@ def _keyed[C: Command](request: Request, caller: Caller, command: C, asked_for: 
     key = single_header(request, "Idempotency-Key")
     if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
         raise InvalidHeader(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
-    route = f"{request.method} {request.url.path}"
+    route = f"{request.method} {request.scope['path']}"
     scope = Scope(caller.tenant_id, caller.identity.subject, route, key) if key else None
     return Keyed(command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
 
