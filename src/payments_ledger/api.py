@@ -92,6 +92,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="Payment intents and a double-entry ledger. Amounts are exact decimal texts.",
         lifespan=hold_resources,
         redoc_url=None,
+        # RequestTrail measures requests, and spans.py traces them.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.database = database

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
-from uuid import uuid4
 
 import structlog
+from uuid_utils import uuid4
 
 if TYPE_CHECKING:
     from payments_ledger.platform.messaging import Publisher
