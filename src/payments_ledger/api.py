@@ -28,7 +28,7 @@ from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.leaving import leave_when_asked
 from payments_ledger.platform.logging import configure_logging
-from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.postgres import LOOKUP_SETTINGS, Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
 from payments_ledger.platform.requests import DirectRoutes
@@ -56,7 +56,12 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. It starts without its services and serves as soon as PostgreSQL is there."""
     url = settings.database_url
     secret = settings.jwt_secret.get_secret_value()
-    database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
+    database = Database(
+        url,
+        role=runtime_role(url),
+        pool_size_max=settings.database_pool_size,
+        server_settings=LOOKUP_SETTINGS,
+    )
     commands = GroupCommit(database.transaction)
     # A bulk request is a batch by itself, and a few of them are a full queue.
     bulk_commands = GroupCommit(database.transaction, batch_size_max=1, queue_size_max=BULK_QUEUE_SIZE_MAX)

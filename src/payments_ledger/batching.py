@@ -81,10 +81,12 @@ class GroupCommit:
         batch_size_max: int = BATCH_SIZE_MAX,
         queue_size_max: int = QUEUE_SIZE_MAX,
         collect_seconds: float = 0,
+        batches_at_once: int = BATCHES_AT_ONCE,
     ) -> None:
         """`collect_seconds` is how long a batch waits for company: nothing where somebody waits for the answer."""
         self._transaction = transaction
         self._collect_seconds = collect_seconds
+        self._batches_at_once = batches_at_once
         self._batch_size_max = batch_size_max
         self._queue_size_max = queue_size_max
         self._queue: deque[_Waiting] = deque()
@@ -124,7 +126,7 @@ class GroupCommit:
             _settle(waiting, OutcomeUnknown())
 
     def _start_batches(self) -> None:
-        if self._queue and len(self._running) < BATCHES_AT_ONCE:
+        if self._queue and len(self._running) < self._batches_at_once:
             task = asyncio.create_task(self._run_batches())
             self._running.add(task)
             task.add_done_callback(self._running.discard)

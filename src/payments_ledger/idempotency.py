@@ -132,11 +132,10 @@ async def _find_answers(conn: Connection, scopes: Sequence[Scope]) -> dict[Scope
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
-        SELECT tenant_id, principal, route, key, fingerprint, status, location, body
+        SELECT tenant_id, principal, route, key, fingerprint, status, location, body, expires_at > now() AS is_kept
         FROM idempotency_keys
         JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS wanted (tenant_id, principal, route, key)
             USING (tenant_id, principal, route, key)
-        WHERE expires_at > now()
         """,
         _columns(scopes),
     )
@@ -146,6 +145,7 @@ async def _find_answers(conn: Connection, scopes: Sequence[Scope]) -> dict[Scope
             Answer(row["status"], row["body"], row["location"]),
         )
         for row in await cursor.fetchall()
+        if row["is_kept"]
     }
 
 

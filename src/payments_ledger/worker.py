@@ -27,7 +27,7 @@ from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.platform import health, metrics
 from payments_ledger.platform.http_server import server_beside
 from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, Message, Publisher
-from payments_ledger.platform.postgres import Database, relay_role, runtime_role
+from payments_ledger.platform.postgres import LOOKUP_SETTINGS, Database, relay_role, runtime_role
 from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace, traced
@@ -86,7 +86,12 @@ def _dead_letters_of(queue_name: str) -> str:
 
 
 # Nobody waits for a message's answer, so a batch may wait for the messages right behind it: it then costs a fraction.
+# One batch at a time, else those that collect take the messages from each other.
 COLLECT_SECONDS = 0.01
+
+# While one step of the relay waits for the broker, another claims and publishes. Each takes only payments' first
+# unpublished events, so what belongs together stays in order.
+STEPS_AT_ONCE = 2
 
 # Idempotency keys that ran out are cleared this often, in portions that hold no lock for long.
 CLEAR_SECONDS = 60.0
@@ -99,13 +104,18 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url
         self._settings = settings
-        self._database = Database(url, role=runtime_role(url), pool_size_max=settings.database_pool_size)
-        self._outbox = Database(url, role=relay_role(url), pool_size_max=2)
+        self._database = Database(
+            url,
+            role=runtime_role(url),
+            pool_size_max=settings.database_pool_size,
+            server_settings=LOOKUP_SETTINGS,
+        )
+        self._outbox = Database(
+            url, role=relay_role(url), pool_size_max=STEPS_AT_ONCE + 1, server_settings=LOOKUP_SETTINGS
+        )
         # One for each kind of message: a batch then takes its locks in one order (orders, payments, totals), and two
         # batches never wait for each other.
-        self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
-        self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
-        self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._settlements, self._orders, self._tenants = (self._message_batches() for _ in range(3))
         self._chaos = chaos_of(settings)
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
@@ -128,7 +138,8 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 for consumer in self._consumers:
                     tasks.create_task(consumer.run())
-                tasks.create_task(self._relay.run())
+                for _ in range(STEPS_AT_ONCE):
+                    tasks.create_task(self._relay.run())
                 tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())
@@ -145,6 +156,9 @@ class Worker:
             await self._chaos.close()
             await self._database.close()
             await self._outbox.close()
+
+    def _message_batches(self) -> GroupCommit:
+        return GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS, batches_at_once=1)
 
     def _subscriptions(self) -> list[tuple[Queue, dict[str, Handler]]]:
         """Which queue is consumed, and which of its events leads where."""

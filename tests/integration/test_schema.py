@@ -108,6 +108,24 @@ async def test_a_row_of_a_tenant_that_was_not_named_cannot_be_written(database: 
             )
 
 
+async def test_the_policy_of_the_tenants_is_not_what_rows_are_searched_by(database: Database, tenant: str) -> None:
+    # As a search condition it would be tried once for each tenant that the transaction named, at every row.
+    async with database.transaction([tenant]) as conn:
+        cursor = await conn.execute(
+            "EXPLAIN SELECT FROM payment_intents WHERE tenant_id = %s AND id = %s", [tenant, uuid4()]
+        )
+        plan = "\n".join(line for (line,) in await cursor.fetchall())
+    [condition] = [line for line in plan.splitlines() if "Index Cond" in line]
+    assert "ANY" not in condition
+    assert "ANY" in plan
+
+
+async def test_a_tenant_is_never_deleted(owner: Database, tenant: str) -> None:
+    with pytest.raises(psycopg.errors.RestrictViolation, match="suspend"):
+        async with owner.transaction([tenant]) as conn:
+            await conn.execute("DELETE FROM tenants WHERE tenant_id = %s", [tenant])
+
+
 async def test_the_runtime_roles_own_nothing_and_have_no_power(owner: Database, database_url: str) -> None:
     roles = [runtime_role(database_url), relay_role(database_url)]
     async with owner.transaction() as conn:

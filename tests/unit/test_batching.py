@@ -91,6 +91,17 @@ async def test_while_a_batch_commits_the_next_one_collects() -> None:
     assert [len(batch) for batch in database.committed] == [1] * BATCHES_AT_ONCE + [20 - BATCHES_AT_ONCE]
 
 
+async def test_one_batch_at_a_time_has_all_that_came_while_it_collected() -> None:
+    database = FakeDatabase()
+    commands = GroupCommit(database.transaction, collect_seconds=0.05, batches_at_once=1)
+    waiting = []
+    for number in range(20):
+        waiting.append(asyncio.create_task(commands.submit(add, Add(number))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert [len(batch) for batch in database.committed] == [20]
+
+
 async def test_a_batch_is_bounded() -> None:
     database = FakeDatabase()
     commands = GroupCommit(database.transaction)
@@ -286,9 +297,8 @@ async def test_a_batch_that_hangs_is_answered_with_an_unknown_outcome(monkeypatc
 
 async def test_a_command_that_never_began_is_answered_with_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
-    monkeypatch.setattr(batching, "BATCHES_AT_ONCE", 0)
     with pytest.raises(TooBusy):
-        await GroupCommit(FakeDatabase().transaction).submit(add, Add(1))
+        await GroupCommit(FakeDatabase().transaction, batches_at_once=0).submit(add, Add(1))
 
 
 async def test_a_client_that_hangs_up_does_not_cancel_its_batch() -> None:

@@ -56,6 +56,17 @@ SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
 }
 
+# For connections whose statements look up a few rows by their keys. A prepared statement keeps its plan; one that was
+# made while a table was nearly empty would read the whole table at each execution, until the next ANALYZE. These prices
+# for a row that is looked at make it use the index from the beginning.
+LOOKUP_SETTINGS = {
+    "cpu_tuple_cost": "0.5",
+    "cpu_index_tuple_cost": "0.25",
+    # Neither is worth its start for what these connections do, but would look so at these prices.
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+
 # How libpq's `options` write a blank within a value.
 BLANK = r"\ "
 
