@@ -86,7 +86,6 @@ def _dead_letters_of(queue_name: str) -> str:
 
 
 # Nobody waits for a message's answer, so a batch may wait for the messages right behind it: it then costs a fraction.
-# One batch at a time, else those that collect take the messages from each other.
 COLLECT_SECONDS = 0.01
 
 # While one step of the relay waits for the broker, another claims and publishes. Each takes only payments' first
@@ -115,7 +114,9 @@ class Worker:
         )
         # One for each kind of message: a batch then takes its locks in one order (orders, payments, totals), and two
         # batches never wait for each other.
-        self._settlements, self._orders, self._tenants = (self._message_batches() for _ in range(3))
+        self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
@@ -156,9 +157,6 @@ class Worker:
             await self._chaos.close()
             await self._database.close()
             await self._outbox.close()
-
-    def _message_batches(self) -> GroupCommit:
-        return GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS, batches_at_once=1)
 
     def _subscriptions(self) -> list[tuple[Queue, dict[str, Handler]]]:
         """Which queue is consumed, and which of its events leads where."""

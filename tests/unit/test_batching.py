@@ -87,19 +87,22 @@ async def test_while_a_batch_commits_the_next_one_collects() -> None:
             await asyncio.sleep(0)
     database.may_commit.set()
     await asyncio.gather(*waiting)
-    # Each lane has begun with the command that it found, and one of them takes all that came after.
-    assert [len(batch) for batch in database.committed] == [1] * BATCHES_AT_ONCE + [20 - BATCHES_AT_ONCE]
+    assert [len(batch) for batch in database.committed] == [1, 19]
 
 
-async def test_one_batch_at_a_time_has_all_that_came_while_it_collected() -> None:
+async def test_a_batch_that_is_late_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LATE_SECONDS", 0.02)
     database = FakeDatabase()
-    commands = GroupCommit(database.transaction, collect_seconds=0.05, batches_at_once=1)
+    database.may_commit.clear()
+    commands = GroupCommit(database.transaction)
     waiting = []
     for number in range(20):
         waiting.append(asyncio.create_task(commands.submit(add, Add(number))))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.03 if number < BATCHES_AT_ONCE else 0)
+    database.may_commit.set()
     await asyncio.gather(*waiting)
-    assert [len(batch) for batch in database.committed] == [20]
+    # One after the other began beside those that were late, as many as may; one of them takes all that came after.
+    assert [len(batch) for batch in database.committed] == [1] * BATCHES_AT_ONCE + [20 - BATCHES_AT_ONCE]
 
 
 async def test_a_batch_is_bounded() -> None:
@@ -297,8 +300,9 @@ async def test_a_batch_that_hangs_is_answered_with_an_unknown_outcome(monkeypatc
 
 async def test_a_command_that_never_began_is_answered_with_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(batching, "BATCHES_AT_ONCE", 0)
     with pytest.raises(TooBusy):
-        await GroupCommit(FakeDatabase().transaction, batches_at_once=0).submit(add, Add(1))
+        await GroupCommit(FakeDatabase().transaction).submit(add, Add(1))
 
 
 async def test_a_client_that_hangs_up_does_not_cancel_its_batch() -> None:
