@@ -129,9 +129,7 @@ class GroupCommit:
         if not self._queue or len(self._running) >= BATCHES_AT_ONCE:
             return
         if not self._running or time.monotonic() - self._last_began >= LATE_SECONDS:
-            task = asyncio.create_task(self._run_batches())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._run_batches()))
 
     async def _run_batches(self) -> None:
         while self._queue:
@@ -143,6 +141,9 @@ class GroupCommit:
                 late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._start_batches)
                 await self._carry_out(batch)
                 late.cancel()
+        # Not when the task is seen to be done, which is later: a command that came between would wait for another.
+        if task := asyncio.current_task():
+            self._running.discard(task)
 
     def _take_batch(self) -> Iterator[_Waiting]:
         now = time.monotonic()

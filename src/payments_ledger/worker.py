@@ -88,10 +88,6 @@ def _dead_letters_of(queue_name: str) -> str:
 # Nobody waits for a message's answer, so a batch may wait for the messages right behind it: it then costs a fraction.
 COLLECT_SECONDS = 0.01
 
-# While one step of the relay waits for the broker, another claims and publishes. Each takes only payments' first
-# unpublished events, so what belongs together stays in order.
-STEPS_AT_ONCE = 2
-
 # Idempotency keys that ran out are cleared this often, in portions that hold no lock for long.
 CLEAR_SECONDS = 60.0
 CLEAR_AT_ONCE = 1000
@@ -109,9 +105,7 @@ class Worker:
             pool_size_max=settings.database_pool_size,
             server_settings=LOOKUP_SETTINGS,
         )
-        self._outbox = Database(
-            url, role=relay_role(url), pool_size_max=STEPS_AT_ONCE + 1, server_settings=LOOKUP_SETTINGS
-        )
+        self._outbox = Database(url, role=relay_role(url), pool_size_max=2, server_settings=LOOKUP_SETTINGS)
         # One for each kind of message: a batch then takes its locks in one order (orders, payments, totals), and two
         # batches never wait for each other.
         self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
@@ -139,8 +133,7 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 for consumer in self._consumers:
                     tasks.create_task(consumer.run())
-                for _ in range(STEPS_AT_ONCE):
-                    tasks.create_task(self._relay.run())
+                tasks.create_task(self._relay.run())
                 tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
                 tasks.create_task(self._chaos.run())

@@ -90,6 +90,13 @@ async def test_while_a_batch_commits_the_next_one_collects() -> None:
     assert [len(batch) for batch in database.committed] == [1, 19]
 
 
+async def test_a_command_that_comes_right_after_an_answer_need_not_wait_for_another() -> None:
+    commands = GroupCommit(FakeDatabase().transaction)
+    async with asyncio.timeout(1):
+        for number in range(3):
+            assert await commands.submit(add, Add(number)) == number * 10
+
+
 async def test_a_batch_that_is_late_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "LATE_SECONDS", 0.02)
     database = FakeDatabase()
