@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from uuid import uuid4
 
 import aio_pika
@@ -11,7 +12,7 @@ import pytest
 from payments_ledger.platform import messaging, rabbitmq
 from payments_ledger.platform.failpoints import arm, read_failpoints
 from payments_ledger.platform.messaging import BrokerAway, DeadLetter, Delivery, Fate, Handler, Later, Message
-from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
+from payments_ledger.platform.rabbitmq import ASK_SECONDS, Queue, RabbitConsumer, RabbitPublisher, connected
 from tests.services import RabbitmqServer
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,27 @@ async def test_a_batch_arrives_in_its_order(
 async def test_a_message_that_reaches_no_queue_is_told_apart_from_those_that_do(publisher: RabbitPublisher) -> None:
     deliveries = await publisher.publish([message(1), message(2, "nobody.listens"), message(3)])
     assert [delivery.fate for delivery in deliveries] == [Fate.ROUTED, Fate.UNROUTED, Fate.ROUTED]
+
+
+async def test_what_nobody_needs_is_not_asked_about_each_time_and_yet_arrives_once_somebody_listens(
+    rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue
+) -> None:
+    optional = replace(message(type_="nobody.listens"), is_needed=False)
+    needed = message(type_="nobody.listens")
+    assert [delivery.fate for delivery in await publisher.publish([optional])] == [Fate.UNROUTED]
+    await bind(rabbitmq_server.url, queue, "nobody.listens")
+    # Within the second it is told as before, though it arrives; what is needed is always asked about.
+    assert [delivery.fate for delivery in await publisher.publish([optional, needed])] == [Fate.UNROUTED, Fate.ROUTED]
+    assert len(await take_all(rabbitmq_server.url, queue.name)) == 2
+    await asyncio.sleep(ASK_SECONDS)
+    assert [delivery.fate for delivery in await publisher.publish([optional])] == [Fate.ROUTED]
+
+
+async def bind(url: str, queue: Queue, routing_key: str) -> None:
+    async with connected(url) as connection:
+        channel = await connection.channel()
+        declared = await channel.get_queue(queue.name)
+        await declared.bind(queue.bindings[0][0], routing_key)
 
 
 async def test_a_message_is_acknowledged_only_after_its_handler_is_done(

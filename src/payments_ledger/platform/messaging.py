@@ -34,7 +34,7 @@ BODY_BYTES_MAX = 256 * 1024
 class Message:
     """An event on its way: `id` is the event's id, `type` its routing key, `body` flat JSON.
 
-    `failures` counts the attempts to handle it that came before.
+    `failures` counts the attempts to handle it that came before; `is_needed` says whether it must reach a queue.
     """
 
     id: str
@@ -42,6 +42,7 @@ class Message:
     body: bytes
     headers: Mapping[str, str]
     failures: int = 0
+    is_needed: bool = True
 
 
 class DeadLetter(Exception):

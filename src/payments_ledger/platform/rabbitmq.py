@@ -1,6 +1,7 @@
 """RabbitMQ over aio-pika: confirmed publishing and acknowledged consuming, each on a connection of its own."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ MESSAGES_IN_HAND = Gauge("ledger_messages_in_hand", "Messages taken from a queue
 # aio-pika waits for ever while the broker blocks publishers (memory or disk alarm): every call has an end.
 ANSWER_SECONDS_MAX = 5.0
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+# How often the broker is asked whether a type of event that nobody needs has found a queue.
+ASK_SECONDS = 1.0
+UNROUTED = Delivery(Fate.UNROUTED, "no queue is bound for it")
 # Twice a batch: while one batch is in the database, the next is already here.
 PREFETCH = 400
 DRAIN_SECONDS_MAX = 10.0
@@ -87,14 +91,14 @@ class RabbitPublisher:
         self._queues = queues
         self._connection: AbstractConnection | None = None
         self._channel: AmqpChannel | None = None
+        # Of each type that no queue took: until when its next ones are not asked about.
+        self._unwanted_until: dict[str, float] = {}
 
     async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 channel = await self._ready_channel()
-                deliveries = await asyncio.gather(
-                    *(_publish(channel, self._exchange_name, message) for message in messages)
-                )
+                deliveries = await asyncio.gather(*(self._publish_one(channel, message) for message in messages))
         except _AWAY as error:
             await self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
@@ -102,6 +106,16 @@ class RabbitPublisher:
             # Somebody has taken the queue or its binding away: they are declared anew before the next message.
             await self.close()
         return deliveries
+
+    async def _publish_one(self, channel: AmqpChannel, message: Message) -> Delivery:
+        """What nobody needs is asked about once a second: the broker would send each one back, whole, to say no."""
+        if not message.is_needed and time.monotonic() < self._unwanted_until.get(message.type, 0):
+            await _publish(channel, self._exchange_name, message, mandatory=False)
+            return UNROUTED
+        delivery = await _publish(channel, self._exchange_name, message, mandatory=True)
+        if delivery is UNROUTED:
+            self._unwanted_until[message.type] = time.monotonic() + ASK_SECONDS
+        return delivery
 
     def _lacks_its_queue(self, message: Message, delivery: Delivery) -> bool:
         bindings = (binding for queue in self._queues for binding in queue.bindings)
@@ -417,8 +431,8 @@ async def _close(connection: AbstractConnection | AbstractChannel | None) -> Non
         log.debug("connection closed uncleanly", reason=str(error))
 
 
-async def _publish(channel: AmqpChannel, exchange: str, message: Message) -> Delivery:
-    """Returns once the broker has confirmed the message or given it back; has no end of its own."""
+async def _publish(channel: AmqpChannel, exchange: str, message: Message, *, mandatory: bool) -> Delivery:
+    """Returns once the broker has confirmed the message, or given it back if it is mandatory; has no end of its own."""
     properties = spec.Basic.Properties(
         content_type="application/json",
         content_encoding="utf-8",
@@ -434,13 +448,13 @@ async def _publish(channel: AmqpChannel, exchange: str, message: Message) -> Del
             exchange=exchange,
             routing_key=message.type,
             properties=properties,
-            mandatory=True,
+            mandatory=mandatory,
             # aio-pika waits until each message is on its way before it takes the next one: a write for every message,
             # and a third more of this process's time.
             wait=False,
         )
     except PublishError:
-        return Delivery(Fate.UNROUTED, "no queue is bound for it")
+        return UNROUTED
     except DeliveryError as error:
         raise BrokerAway(f"the broker refused {message.type}: {error}") from error
     return Delivery(Fate.ROUTED)
