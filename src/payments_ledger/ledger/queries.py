@@ -155,11 +155,12 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
     await cursor.execute(
         """
         WITH rests AS (
-            SELECT posting.*
+            SELECT debit_account, credit_account, currency, sum(amount) AS amount
             FROM unnest(%(rest_starts)s::timestamptz[], %(rest_ends)s::timestamptz[]) AS rest (starts, ends)
             JOIN ledger_postings AS posting
               ON posting.tenant_id = %(tenant_id)s
              AND posting.posted_at >= rest.starts AND posting.posted_at < rest.ends
+            GROUP BY debit_account, credit_account, currency
         ), sides AS (
             SELECT account, currency, debits, credits
             FROM account_totals
@@ -169,13 +170,15 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
             SELECT debit_account, currency, amount, 0 FROM rests
             UNION ALL
             SELECT credit_account, currency, 0, amount FROM rests
+        ), sums AS (
+            SELECT account, currency, sum(debits) AS debits, sum(credits) AS credits
+            FROM sides
+            GROUP BY account, currency
         )
-        SELECT account.code, account.type, sides.currency,
-               sum(sides.debits)::text AS debits, sum(sides.credits)::text AS credits
-        FROM sides
-        JOIN accounts AS account ON account.tenant_id = %(tenant_id)s AND account.code = sides.account
-        GROUP BY account.code, account.type, sides.currency
-        ORDER BY account.code, sides.currency
+        SELECT account.code, account.type, currency, debits::text, credits::text
+        FROM sums
+        JOIN accounts AS account ON account.tenant_id = %(tenant_id)s AND account.code = sums.account
+        ORDER BY account.code, currency
         """,
         {
             "tenant_id": tenant_id,
