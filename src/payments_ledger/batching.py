@@ -132,18 +132,20 @@ class GroupCommit:
             self._running.add(asyncio.create_task(self._run_batches()))
 
     async def _run_batches(self) -> None:
-        while self._queue:
-            self._last_began = time.monotonic()
-            # Commands of requests that the event loop is just about to handle still join this batch.
-            await asyncio.sleep(self._collect_seconds)
-            if batch := list(self._take_batch()):
-                BATCH_SIZE.observe(len(batch))
-                late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._start_batches)
-                await self._carry_out(batch)
-                late.cancel()
-        # Not when the task is seen to be done, which is later: a command that came between would wait for another.
-        if task := asyncio.current_task():
-            self._running.discard(task)
+        try:
+            while self._queue:
+                self._last_began = time.monotonic()
+                # Commands of requests that the event loop is just about to handle still join this batch.
+                await asyncio.sleep(self._collect_seconds)
+                if batch := list(self._take_batch()):
+                    BATCH_SIZE.observe(len(batch))
+                    late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._start_batches)
+                    await self._carry_out(batch)
+                    late.cancel()
+        finally:
+            # Not when the task is seen to be done, which is later: a command that came between would wait for another.
+            if task := asyncio.current_task():
+                self._running.discard(task)
 
     def _take_batch(self) -> Iterator[_Waiting]:
         now = time.monotonic()

@@ -106,7 +106,8 @@ class Load:
     async def _pay_on_and_on(self, http: httpx.AsyncClient) -> None:
         while self._goes_on:
             number = len(self.record.payments) + 1
-            payment = Payment(f"{self._name}-{number}", f"{self._random.randint(1, 99_999)}.{number % 100:02}")
+            # The letter keeps the digits apart: together they could be taken for the number of a card.
+            payment = Payment(f"{self._name}-n{number}", f"{self._random.randint(1, 99_999)}.{number % 100:02}")
             self.record.payments.append(payment)
             async with asyncio.timeout(PAYMENT_SECONDS_MAX):
                 await self._pay(http, payment)

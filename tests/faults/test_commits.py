@@ -35,13 +35,17 @@ def network(postgres: PostgresServer, background: Background) -> Iterator[Proxy]
     proxy.close()
 
 
-def write_down(background: Background, network: Proxy, fact: str) -> None:
+def write_down(background: Background, network: Proxy, fact: str, *, waits: bool = False) -> None:
+    """Writes the fact and commits; `waits` for the reply to the first before it sends the second."""
+
     async def write() -> None:
         database = Database(f"postgresql://app:app@127.0.0.1:{network.port}/commits", role=None, pool_size_max=1)
         await database.open()
         try:
             async with database.transaction() as conn:
-                await conn.execute("INSERT INTO facts VALUES (%s)", [fact])
+                cursor = await conn.execute("INSERT INTO facts VALUES (%s) RETURNING fact", [fact])
+                if waits:
+                    await cursor.fetchall()
         finally:
             await database.close()
 
@@ -73,11 +77,19 @@ def test_a_lost_commit_is_an_unknown_outcome_too_although_nothing_is_there(
     assert not is_written(url, fact)
 
 
-def test_a_connection_lost_before_commit_is_a_database_that_is_away(
+def test_a_connection_lost_before_commit_was_sent_is_a_database_that_is_away(
     url: str, background: Background, network: Proxy
 ) -> None:
     fact = str(uuid4())
     network.lose_reply_to(b"INSERT INTO facts")
     with pytest.raises(DatabaseAway):
-        write_down(background, network, fact)
+        write_down(background, network, fact, waits=True)
     assert not is_written(url, fact)
+
+
+def test_a_connection_lost_when_commit_was_sent_along_is_an_unknown_outcome(
+    url: str, background: Background, network: Proxy
+) -> None:
+    network.lose_reply_to(b"INSERT INTO facts")
+    with pytest.raises(OutcomeUnknown):
+        write_down(background, network, str(uuid4()))

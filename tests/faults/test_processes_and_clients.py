@@ -142,7 +142,7 @@ def test_fifty_clients_on_one_key_make_one_payment_even_if_replies_to_commits_ar
     system: System, seed: int
 ) -> None:
     choice = random.Random(f"{seed} fifty")
-    payment = Payment(f"load-{choice.getrandbits(32):08x}-1", "12.34")
+    payment = Payment(f"load-{choice.getrandbits(32):08x}-n1", "12.34")
     path, key, body = create_request(payment)
     headers = system.headers | {"Idempotency-Key": key, "Content-Type": "application/json"}
 
@@ -195,7 +195,7 @@ def test_clients_that_are_slow_or_hang_up_harm_nobody_and_find_one_payment_when_
     load = system.load(name, seed=choice.getrandbits(32))
     load.start()
     connections: list[socket.socket] = []
-    fickle = [Payment(f"{name}-{number}", "5.00") for number in range(100_001, 100_041)]
+    fickle = [Payment(f"{name}-n{number}", "5.00") for number in range(100_001, 100_041)]
     for payment in fickle:
         whole = _as_bytes(system, payment)
         connection = socket.create_connection(("127.0.0.1", urlsplit(choice.choice(system.base_urls)).port or 0))

@@ -103,6 +103,10 @@ def _database_name(url: str) -> str:
     return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
 
 
+class RolledBack(Exception):
+    """The transaction was rolled back at its COMMIT, because an error of the database in it was kept quiet."""
+
+
 class Database:
     """A pool of connections whose transactions run under `role`; without a role as the owner (migrate and seed)."""
 
@@ -182,7 +186,9 @@ class Database:
                 )
                 yield connection
                 commits = True
-                await connection.execute("COMMIT")
+                commit = await connection.execute("COMMIT")
+            if commit.statusmessage != "COMMIT":
+                raise RolledBack
         except _LACKING as error:
             raise SchemaMissing from error
         except _GAVE_UP_WAITING as error:
@@ -192,10 +198,13 @@ class Database:
                 raise
             raise (OutcomeUnknown if commits else DatabaseAway) from error
         finally:
-            if connection.pgconn.transaction_status is not TransactionStatus.IDLE:
-                with suppress(psycopg.OperationalError):
-                    await connection.rollback()
-            await self._pool.putconn(connection)
+            try:
+                if connection.pgconn.transaction_status is not TransactionStatus.IDLE:
+                    # If that fails, the pool closes the connection.
+                    with suppress(psycopg.Error):
+                        await connection.rollback()
+            finally:
+                await self._pool.putconn(connection)
 
     async def is_up(self) -> bool:
         """Whether a statement can be executed now."""
