@@ -86,6 +86,7 @@ QUICK = Plan(
     query_seconds=1,
     row_security_batches=40,
     book_sizes=(10_000, 100_000),
+    connections=(1, 64, 256),
 )
 
 
