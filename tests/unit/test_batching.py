@@ -76,15 +76,22 @@ async def test_concurrent_commands_share_a_transaction_and_each_gets_its_own_out
     assert database.tenants == [{"t", "t0", "t1"}]
 
 
-async def test_while_a_batch_commits_the_next_one_collects() -> None:
+async def submit_in_turn(commands: GroupCommit, number: int, *, pause_seconds: float = 0) -> list[asyncio.Task[int]]:
+    """Submits so many commands, each when the one before has had the turns of the event loop to begin a batch."""
+    waiting = []
+    for each in range(number):
+        waiting.append(asyncio.create_task(commands.submit(add, Add(each))))
+        for _ in range(5):
+            await asyncio.sleep(pause_seconds)
+    return waiting
+
+
+async def test_while_a_batch_commits_the_next_one_collects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LATE_SECONDS", 60)
     database = FakeDatabase()
     database.may_commit.clear()
     commands = GroupCommit(database.transaction)
-    waiting = []
-    for number in range(20):
-        waiting.append(asyncio.create_task(commands.submit(add, Add(number))))
-        for _ in range(5):
-            await asyncio.sleep(0)
+    waiting = await submit_in_turn(commands, 20)
     database.may_commit.set()
     await asyncio.gather(*waiting)
     assert [len(batch) for batch in database.committed] == [1, 19]
@@ -102,10 +109,8 @@ async def test_a_batch_that_is_late_does_not_keep_the_others_waiting(monkeypatch
     database = FakeDatabase()
     database.may_commit.clear()
     commands = GroupCommit(database.transaction)
-    waiting = []
-    for number in range(20):
-        waiting.append(asyncio.create_task(commands.submit(add, Add(number))))
-        await asyncio.sleep(0.03 if number < BATCHES_AT_ONCE else 0)
+    late = await submit_in_turn(commands, BATCHES_AT_ONCE, pause_seconds=0.006)
+    waiting = late + await submit_in_turn(commands, 20 - BATCHES_AT_ONCE)
     database.may_commit.set()
     await asyncio.gather(*waiting)
     # One after the other began beside those that were late, as many as may; one of them takes all that came after.

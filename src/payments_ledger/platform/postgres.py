@@ -165,9 +165,9 @@ class Database:
 
         `snapshot` is the moment that a REPEATABLE READ transaction has exported, to see what that one sees.
 
-        Raises OutcomeUnknown when the connection was lost during COMMIT; DatabaseAway, SchemaMissing or TooBusy when
-        nothing can have been committed. Role and tenants are local to the transaction, so that a connection pool in
-        between cannot mix them up.
+        Raises OutcomeUnknown when the connection was lost after COMMIT was sent, together with all that nobody had
+        waited for; DatabaseAway, SchemaMissing, TooBusy or RolledBack when nothing can have been committed. Role and
+        tenants are local to the transaction, so that a connection pool in between cannot mix them up.
         """
         try:
             connection = await self._pool.getconn()
