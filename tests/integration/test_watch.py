@@ -158,7 +158,8 @@ async def test_the_rotation_comes_to_every_row_page_by_page(
 async def test_of_two_workers_one_audits_at_a_time(watch: Watch, url: str) -> None:
     async with opened(Database(url, role=auditor_role(url), pool_size_max=1)) as other:
         async with other.transaction() as conn:
-            await conn.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
+            locked = await conn.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
+            await locked.fetchone()
             assert not await watch.step()
         assert await watch.step()
 
