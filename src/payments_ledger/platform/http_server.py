@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -26,6 +26,39 @@ _TOO_LARGE = (
 )
 
 
+class _HeadWithBody:
+    """A transport that keeps the head of an answer until its body is there: one write, and one packet, for both.
+
+    uvicorn writes them one after the other, and uvloop (from 0.23 on) sends each write at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            # A body that comes later, or not at all, does not hold up its head.
+            asyncio.get_running_loop().call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self.write(b"")
+
+
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's protocol with the two limits that it lacks: the size of a head, and the time for it."""
 
@@ -36,7 +69,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport)))
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -23,6 +23,7 @@ from aiormq import Channel as AmqpChannel
 from aiormq import spec
 from prometheus_client import Gauge
 
+from payments_ledger.platform import frames_together
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
     LATER_SECONDS,
@@ -418,7 +419,12 @@ def server_version(connection: AbstractConnection) -> str | None:
 
 
 async def _connect(url: str) -> AbstractConnection:
-    return await aio_pika.connect(url, timeout=ANSWER_SECONDS_MAX, client_properties={"product": "payments-ledger"})
+    return await aio_pika.connect(
+        url,
+        timeout=ANSWER_SECONDS_MAX,
+        client_properties={"product": "payments-ledger"},
+        connection_class=frames_together.Connection,
+    )
 
 
 async def _close(connection: AbstractConnection | AbstractChannel | None) -> None:
