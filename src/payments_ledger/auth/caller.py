@@ -130,10 +130,13 @@ async def admit(request: Request, permission: Permission) -> Caller:
     return caller
 
 
-def tenant_headers(
+async def tenant_headers(
     _scheme: Annotated[object, Depends(_bearer)], _tenant: Annotated[str, Header(alias="X-Tenant-Id")]
 ) -> None:
-    """What every tenant route reads of a request, for the document; `admit` does, where none may occur twice."""
+    """What every tenant route reads of a request, for the document; `admit` does, where none may occur twice.
+
+    It waits for nothing, but FastAPI would hand a plain function to another thread.
+    """
 
 
 def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
@@ -54,16 +54,20 @@ class AccountBalance(BaseModel):
     balance: str
 
 
-@router.get("/entries", responses=PROBLEMS)
+JSON = "application/json"
+_ENTRIES = TypeAdapter(list[LedgerEntry])
+_BALANCES = TypeAdapter(list[AccountBalance])
+
+
+@router.get("/entries", response_model=list[LedgerEntry], responses=PROBLEMS)
 async def list_entries(
     request: Request,
-    response: Response,
     caller: Reader,
     start: From = None,
     end: To = None,
     limit: Limit = PAGE_LIMIT,
     cursor: Cursor = None,
-) -> list[LedgerEntry]:
+) -> Response:
     """The tenant's entries, newest first; the next page is in `Link: <…>; rel="next"` (RFC 8288)."""
     period = Period(start, end)
     cursors: CursorSigner = request.app.state.cursors
@@ -72,20 +76,22 @@ async def list_entries(
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         entries = await queries.list_entries(conn, caller.tenant_id, period, after=after, limit=limit + 1)
+    # Written once: from a returned list FastAPI would make every line anew, to be sure of its own types.
+    response = Response(_ENTRIES.dump_json([_entry(posted) for posted in entries[:limit]]), media_type=JSON)
     if len(entries) > limit:
         last = entries[limit - 1]
         response.headers["Link"] = link_to_next(request, cursors.write(purpose, last.posted_at, last.entry.id))
-    return [_entry(posted) for posted in entries[:limit]]
+    return response
 
 
-@router.get("/balances", responses=PROBLEMS)
-async def list_balances(request: Request, caller: Reader, start: From = None, end: To = None) -> list[AccountBalance]:
+@router.get("/balances", response_model=list[AccountBalance], responses=PROBLEMS)
+async def list_balances(request: Request, caller: Reader, start: From = None, end: To = None) -> Response:
     """The sums of each account and currency that moved, over all time or from `from` to `to`."""
     period = Period(start, end)
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         balances = await queries.list_balances(conn, caller.tenant_id, period)
-    return [_balance(balance) for balance in balances]
+    return Response(_BALANCES.dump_json([_balance(balance) for balance in balances]), media_type=JSON)
 
 
 def _entry(posted: PostedEntry) -> LedgerEntry:
