@@ -32,6 +32,7 @@ from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPubli
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.platform.tracing import current_trace, traced
 from payments_ledger.platform.vitals import note_vitals
+from payments_ledger.retention import Retention
 from payments_ledger.tenant_sync import TenantMessages
 from payments_ledger.verify.watch import Watch
 
@@ -118,6 +119,9 @@ class Worker:
         self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._retention = Retention(
+            url, outbox_days=settings.outbox_retention_days, audit_days=settings.audit_retention_days
+        )
         self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
 
     async def serve(self, host: str) -> None:
@@ -136,6 +140,7 @@ class Worker:
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._reminder.run())
                 tasks.create_task(self._clear_expired_keys())
+                tasks.create_task(self._retention.run())
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
                 tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))

@@ -76,12 +76,20 @@ async def test_every_table_is_under_forced_row_level_security_and_leads_its_key_
                    (SELECT attname FROM pg_attribute WHERE attrelid = class.oid AND attnum = key.conkey[1])
             FROM pg_class AS class
             LEFT JOIN pg_constraint AS key ON key.conrelid = class.oid AND key.contype = 'p'
-            WHERE class.relkind = 'r' AND class.relnamespace = 'public'::regnamespace
-              AND class.relname <> 'alembic_version'
+            WHERE class.relkind IN ('r', 'p') AND class.relnamespace = 'public'::regnamespace
+              AND class.relname <> 'alembic_version' AND NOT class.relispartition
             """
         )
         rows = await cursor.fetchall()
     assert sorted(rows) == sorted((table, True, "tenant_id") for table in TABLES)
+
+
+async def test_nobody_but_the_owner_has_any_right_on_a_partition(owner: Database) -> None:
+    async with owner.transaction() as conn:
+        cursor = await conn.execute("SELECT relname, relacl::text FROM pg_class WHERE relispartition AND relkind = 'r'")
+        partitions = await cursor.fetchall()
+    assert len(partitions) >= 10
+    assert {rights for _, rights in partitions} == {None}
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -15,8 +15,8 @@ from payments_ledger.platform.postgres import Database, auditor_role, driver_url
 from payments_ledger.seed import add_tenant
 from payments_ledger.verify import watch as watching
 from payments_ledger.verify.checks import CHECKS
-from payments_ledger.verify.horizon import Horizon, find_horizon
-from payments_ledger.verify.watch import AUDIT_LOCK, Watch
+from payments_ledger.verify.horizon import CLOCKS_APART, Horizon, find_horizon
+from payments_ledger.verify.watch import AUDIT_LOCK, Watch, _first_id
 from tests import big_book
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
@@ -164,15 +164,16 @@ async def test_of_two_workers_one_audits_at_a_time(watch: Watch, url: str) -> No
         assert await watch.step()
 
 
-async def test_the_horizon_is_where_the_kept_partitions_begin(owner: Database) -> None:
+async def test_the_horizon_is_where_the_kept_months_begin(owner: Database) -> None:
     async with owner.transaction() as conn:
         assert await find_horizon(conn) == Horizon()
         # In place of the real table, for this transaction: June was dropped, May is kept for an unpublished event.
-        await conn.execute("CREATE TEMPORARY TABLE outbox_events (at timestamptz) PARTITION BY RANGE (at)")
-        for name, month in (("may", 5), ("july", 7), ("august", 8)):
+        await conn.execute("CREATE TEMPORARY TABLE outbox_events (id uuid) PARTITION BY RANGE (id)")
+        for month in (5, 7, 8):
+            first = "MINVALUE" if month == 5 else f"'{_first_id(datetime(2026, month, 1, tzinfo=UTC))}'"
             await conn.execute(
-                f"CREATE TEMPORARY TABLE {name} PARTITION OF outbox_events"
-                f" FOR VALUES FROM ('2026-0{month}-01') TO ('2026-0{month + 1}-01')".encode()
+                f"CREATE TEMPORARY TABLE outbox_events_2026_0{month} PARTITION OF outbox_events"
+                f" FOR VALUES FROM ({first}) TO ('{_first_id(datetime(2026, month + 1, 1, tzinfo=UTC))}')".encode()
             )
-        assert await find_horizon(conn) == Horizon(events_since=datetime(2026, 7, 1, tzinfo=UTC))
+        assert await find_horizon(conn) == Horizon(events_since=datetime(2026, 7, 1, tzinfo=UTC) + CLOCKS_APART)
         await conn.execute("DROP TABLE pg_temp.outbox_events")

@@ -19,6 +19,8 @@ class DueEvent:
     tenant_id: str
     id: UUID
     event_type: str
+    aggregate_id: UUID
+    sequence: int
     payload: str
     headers: dict[str, str]
     order_id: str | None
@@ -44,7 +46,8 @@ async def claim_due_events(conn: Connection, limit: int) -> list[DueEvent]:
     cursor = conn.cursor(row_factory=class_row(DueEvent))
     await cursor.execute(
         """
-        SELECT tenant_id, id, event_type, payload::text, headers, payload->>'order_id' AS order_id, attempts
+        SELECT tenant_id, id, event_type, aggregate_id, sequence, payload::text, headers,
+               payload->>'order_id' AS order_id, attempts
         FROM outbox_events AS due
         WHERE published_at IS NULL AND buried_at IS NULL AND next_attempt_at <= now()
           AND NOT EXISTS (
@@ -99,10 +102,15 @@ async def mark_published(conn: Connection, events: Sequence[DueEvent]) -> None:
     await conn.execute(
         """
         UPDATE outbox_events SET published_at = clock_timestamp(), attempts = attempts + 1
-        FROM unnest(%s::text[], %s::uuid[]) AS done (tenant_id, id)
-        WHERE outbox_events.tenant_id = done.tenant_id AND outbox_events.id = done.id
+        FROM unnest(%s::text[], %s::uuid[], %s::integer[]) AS done (tenant_id, aggregate_id, sequence)
+        WHERE outbox_events.tenant_id = done.tenant_id AND outbox_events.aggregate_id = done.aggregate_id
+          AND outbox_events.sequence = done.sequence
         """,
-        _columns(events),
+        [
+            [event.tenant_id for event in events],
+            [event.aggregate_id for event in events],
+            [event.sequence for event in events],
+        ],
     )
 
 
@@ -160,10 +168,6 @@ async def measure_backlog(conn: Connection, limit: int) -> Backlog:
     row = await cursor.fetchone()
     assert row is not None
     return row
-
-
-def _columns(events: Sequence[DueEvent]) -> list[list[Any]]:
-    return [[event.tenant_id for event in events], [event.id for event in events]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ MEMORY_URL = "memory://"
 DEFAULT_SECRET = "change-me"  # noqa: S105
 # RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
 SECRET_BYTES_MIN = 32
+# What is published again, followed by an operator or audited in the background is days old at most.
+RETENTION_DAYS_MIN = 7
 
 
 def _with_scheme(*schemes: str) -> AfterValidator:
@@ -35,6 +37,13 @@ CommaSeparatedSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidat
 def _readable(failpoints: str) -> str:
     read_failpoints(failpoints)
     return failpoints
+
+
+def _no_less_than_a_week(days: int) -> int:
+    """0 stands for ever."""
+    if 0 < days < RETENTION_DAYS_MIN:
+        raise ValueError(f"rows are kept for {RETENTION_DAYS_MIN} days at least, or with 0 for ever")
+    return days
 
 
 class Settings(BaseSettings):
@@ -69,6 +78,8 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = ()
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 9001
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 86400
+    outbox_retention_days: Annotated[int, Field(ge=0), AfterValidator(_no_less_than_a_week)] = 90
+    audit_retention_days: Annotated[int, Field(ge=0), AfterValidator(_no_less_than_a_week)] = 0
     verify_seconds: Annotated[float, Field(ge=0)] = 60
     remind_after_seconds: Annotated[int, Field(ge=1)] = 60
     chaos_enabled: bool = False

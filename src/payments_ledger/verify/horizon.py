@@ -1,51 +1,39 @@
 """How far back rows are kept: what retention has dropped must not look like a loss."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from payments_ledger.platform.postgres import Connection
 
-# The bounds of a partition by time, as PostgreSQL shows them: FOR VALUES FROM ('2026-11-01 00:00:00+00') TO ('…').
-_BOUNDS = re.compile(r"^FOR VALUES FROM \('([^']+)'\) TO \('([^']+)'\)$")
+# A row's month is that of an id which an API process made a moment before the database dated the row, by a clock of
+# its own.
+CLOCKS_APART = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Rows of before may be gone; None: every row is kept. Payments, entries and postings are always kept."""
+    """Rows of before may be gone; None: every row is kept. Payments, entries and postings are always kept.
+
+    Of events it is the payment that must not be older, of audit rows they themselves.
+    """
 
     events_since: datetime | None = None
     audit_since: datetime | None = None
 
 
 async def find_horizon(conn: Connection) -> Horizon:
-    """The horizon by the partitions that there are: a table that is not partitioned by time keeps every row.
+    """The horizon by the months that there are. The first ever made begins at the beginning of time.
 
-    Only whole partitions are ever dropped, the old ones. One that is kept longer than its successors (it holds events
+    Only whole months are ever dropped, the old ones. One that is kept longer than its successors (it holds events
     that were never published) tells nothing of the time between: what counts is the run without a gap up to the last.
     """
-    cursor = await conn.execute(
-        """
-        SELECT parent.relname, pg_get_expr(partition.relpartbound, partition.oid)
-        FROM pg_inherits
-        JOIN pg_class AS parent ON parent.oid = inhparent
-        JOIN pg_class AS partition ON partition.oid = inhrelid
-        WHERE parent.oid = ANY (ARRAY[to_regclass('outbox_events'), to_regclass('audit_log')]::oid[])
-        """
-    )
-    bounds: dict[str, dict[datetime, datetime]] = {}
-    for table, expression in await cursor.fetchall():
-        if match := _BOUNDS.match(expression):
-            start, end = map(datetime.fromisoformat, match.groups())
-            bounds.setdefault(table, {})[end] = start
-    return Horizon(_kept_since(bounds.get("outbox_events", {})), _kept_since(bounds.get("audit_log", {})))
+    return Horizon(await _kept_since(conn, "outbox_events"), await _kept_since(conn, "audit_log"))
 
 
-def _kept_since(start_by_end: Mapping[datetime, datetime]) -> datetime | None:
-    if not start_by_end:
-        return None
-    since = max(start_by_end)
+async def _kept_since(conn: Connection, divided: str) -> datetime | None:
+    cursor = await conn.execute("SELECT nullif(starts, '-infinity'), ends FROM months_of(%s)", [divided])
+    start_by_end = {ends: starts for starts, ends in await cursor.fetchall()}
+    since = max(start_by_end, default=None)
     while since in start_by_end:
         since = start_by_end[since]
-    return since
+    return since + CLOCKS_APART if since else None

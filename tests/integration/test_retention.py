@@ -1,0 +1,251 @@
+"""Months are made ahead and dropped when they are old: whole, and never with an event that somebody still waits for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import date, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+from alembic import command
+from uuid_utils.compat import uuid7
+
+import payments_ledger.retention as retaining
+from payments_ledger.errors import TooBusy
+from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.migrate import migrate
+from payments_ledger.outbox.outbox import Event, record_events
+from payments_ledger.platform.postgres import Database, auditor_role, relay_role, runtime_role
+from payments_ledger.retention import AUDIT_LOG, OUTBOX, RETENTION_LOCK, Retention
+from payments_ledger.seed import add_tenant
+from payments_ledger.verify.audit import audit
+from payments_ledger.verify.horizon import CLOCKS_APART, find_horizon
+from tests.integration.books import ORIGIN, settle_a_payment
+from tests.integration.conftest import opened
+from tests.services import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+TENANT = "kept"
+DAYS = 7
+
+type Step = Callable[..., Awaitable[None]]
+
+_numbers = count()
+
+
+async def add_the_tenant(url: str) -> None:
+    async with opened(Database(url, role=None, pool_size_max=1)) as owner, owner.transaction([TENANT]) as conn:
+        await add_tenant(conn, TENANT, "Kept")
+        await insert_accounts(conn, TENANT, DEFAULT_ACCOUNTS)
+
+
+@pytest.fixture
+async def url(postgres: PostgresServer) -> str:
+    """A database for each test: what one drops is gone for all."""
+    url = postgres.create_database(f"retained_{next(_numbers)}")
+    await asyncio.to_thread(migrate, url)
+    await add_the_tenant(url)
+    return url
+
+
+@pytest.fixture
+async def books(url: str) -> AsyncIterator[Database]:
+    async with opened(Database(url, role=runtime_role(url), pool_size_max=2)) as database:
+        yield database
+
+
+@pytest.fixture
+async def owner(url: str) -> AsyncIterator[Database]:
+    async with opened(Database(url, role=None, pool_size_max=2)) as database:
+        yield database
+
+
+@pytest.fixture
+def step(url: str, owner: Database, monkeypatch: pytest.MonkeyPatch) -> Step:
+    """A step at the moment when this month has just become old enough, or so many days earlier or later."""
+
+    async def run(*, days_off: int = 0, audit_days: int = DAYS) -> None:
+        [_, _, ends] = (await months(owner, OUTBOX))[0]
+
+        async def then(_: object) -> datetime:
+            moment: datetime = ends + timedelta(days=DAYS + days_off)
+            return moment
+
+        retention = Retention(url, outbox_days=DAYS, audit_days=audit_days)
+        with monkeypatch.context() as at_that_time:
+            at_that_time.setattr(retaining, "transaction_time", then)
+            await retention.open()
+            try:
+                await retention.step()
+            finally:
+                await retention.close()
+
+    return run
+
+
+async def rows(database: Database, statement: str, *tenants: str) -> list[Any]:
+    async with database.transaction(tenants) as conn:
+        return await (await conn.execute(statement.encode())).fetchall()
+
+
+async def months(owner: Database, table: str) -> list[Any]:
+    return await rows(owner, f"SELECT partition, starts::text, ends FROM months_of('{table}') ORDER BY ends")
+
+
+async def publish_all(url: str) -> None:
+    async with opened(Database(url, role=relay_role(url), pool_size_max=1)) as relay, relay.transaction() as conn:
+        await conn.execute("UPDATE outbox_events SET published_at = now()")
+
+
+async def broken_checks(url: str) -> list[str]:
+    return [result.check.name async for result in audit(url) if not result.ok]
+
+
+async def test_a_new_schema_has_this_month_which_takes_in_all_before_and_the_next_three(owner: Database) -> None:
+    this_month = date.today().replace(day=1)  # noqa: DTZ011
+    for table in (OUTBOX, AUDIT_LOG):
+        found = await months(owner, table)
+        assert len(found) == 4
+        assert found[0][0] == f"{table}_{this_month:%Y_%m}"
+        assert [starts for _, starts, _ in found] == [
+            "-infinity",
+            *(ends.isoformat(" ")[:22] for _, _, ends in found[:3]),
+        ]
+
+
+async def test_months_are_made_as_time_goes_on(owner: Database, step: Step) -> None:
+    async with owner.transaction() as conn:
+        await conn.execute(f"DROP TABLE {(await months(owner, OUTBOX))[-1][0]}".encode())
+    await step(days_off=-1)
+    assert len(await months(owner, OUTBOX)) == 4
+
+
+async def test_a_month_that_is_old_is_dropped_whole_and_the_books_still_hold(
+    url: str, books: Database, owner: Database, step: Step
+) -> None:
+    payment = await settle_a_payment(books, TENANT, idempotency_key="k")
+    await publish_all(url)
+    [(month, _, ends), *_] = await months(owner, OUTBOX)
+    await step(days_off=-1)
+    assert (await months(owner, OUTBOX))[0][0] == month
+    await step()
+    for table in (OUTBOX, AUDIT_LOG):
+        assert len(await months(owner, table)) == 3
+        assert await rows(books, f"SELECT FROM {table}", TENANT) == []
+    assert await rows(books, "SELECT status FROM payment_intents", TENANT) == [("SETTLED",)]
+    assert len(await rows(books, "SELECT FROM ledger_postings", TENANT)) == 1
+    async with opened(Database(url, role=auditor_role(url), pool_size_max=1)) as auditor, auditor.transaction() as conn:
+        horizon = await find_horizon(conn)
+    assert horizon.events_since == horizon.audit_since == ends + CLOCKS_APART
+    assert payment.created_at < ends
+    assert await broken_checks(url) == []
+
+
+async def test_the_audit_log_is_kept_for_ever_unless_somebody_says_otherwise(
+    url: str, books: Database, owner: Database, step: Step
+) -> None:
+    await settle_a_payment(books, TENANT)
+    await publish_all(url)
+    await step(audit_days=0)
+    assert len(await months(owner, OUTBOX)) == 3
+    assert len(await rows(books, "SELECT FROM audit_log", TENANT)) == 3
+    assert await broken_checks(url) == []
+
+
+@pytest.mark.parametrize("state", ["due", "buried"])
+async def test_a_month_with_an_event_that_was_never_published_is_kept(
+    url: str, books: Database, owner: Database, step: Step, state: str
+) -> None:
+    await settle_a_payment(books, TENANT)
+    await publish_all(url)
+    async with opened(Database(url, role=relay_role(url), pool_size_max=1)) as relay, relay.transaction() as conn:
+        buried = "now()" if state == "buried" else "NULL"
+        await conn.execute(
+            f"UPDATE outbox_events SET published_at = NULL, buried_at = {buried} WHERE sequence = 3".encode()
+        )
+    await step()
+    assert len(await months(owner, OUTBOX)) == 4
+    assert len(await rows(books, "SELECT FROM outbox_events", TENANT)) == 3
+    await publish_all(url)
+    await step()
+    assert await rows(books, "SELECT FROM outbox_events", TENANT) == []
+
+
+async def test_a_late_event_of_a_payment_whose_month_is_gone_is_kept_as_long_as_others(
+    url: str, books: Database, owner: Database, step: Step
+) -> None:
+    payment = await settle_a_payment(books, TENANT)
+    await publish_all(url)
+    await step()
+    late = Event(TENANT, uuid7(), "payment.refunded", payment.id, 4, "{}", ORIGIN.trace)
+    async with books.transaction([TENANT]) as conn:
+        await record_events(conn, [late])
+    [(where,)] = await rows(books, "SELECT tableoid::regclass::text FROM outbox_events", TENANT)
+    assert where == "outbox_events_rest"
+    # Older than its age allows, but never published.
+    await step()
+    assert len(await rows(books, "SELECT FROM outbox_events", TENANT)) == 1
+    await publish_all(url)
+    await step()
+    assert await rows(books, "SELECT FROM outbox_events", TENANT) == []
+
+
+async def test_rows_that_came_before_their_month_was_made_move_into_it(books: Database, owner: Database) -> None:
+    [*_, (_, _, ends)] = await months(owner, OUTBOX)
+    early = UUID(int=int(ends.timestamp() * 1000) << 80)
+    async with books.transaction([TENANT]) as conn:
+        await record_events(conn, [Event(TENANT, uuid7(), "payment.settled", early, 1, "{}", ORIGIN.trace)])
+    where = "SELECT tableoid::regclass::text FROM outbox_events"
+    assert await rows(books, where, TENANT) == [("outbox_events_rest",)]
+    async with owner.transaction() as conn:
+        await conn.execute("SELECT make_month(%s, %s)", [OUTBOX, ends.date()])
+    assert await rows(books, where, TENANT) == [(f"outbox_events_{ends:%Y_%m}",)]
+
+
+async def test_of_two_workers_one_is_at_it(url: str, books: Database, owner: Database, step: Step) -> None:
+    await settle_a_payment(books, TENANT)
+    await publish_all(url)
+    async with owner.transaction() as conn:
+        await (await conn.execute("SELECT pg_advisory_xact_lock(%s)", [RETENTION_LOCK])).fetchall()
+        await step()
+        assert len(await months(owner, OUTBOX)) == 4
+    await step()
+    assert len(await months(owner, OUTBOX)) == 3
+
+
+async def test_a_table_that_is_in_use_is_left_until_later_and_nothing_is_half_done(
+    url: str, books: Database, owner: Database, step: Step
+) -> None:
+    await settle_a_payment(books, TENANT)
+    await publish_all(url)
+    async with books.transaction([TENANT]) as conn:
+        await (await conn.execute("SELECT FROM outbox_events")).fetchall()
+        with pytest.raises(TooBusy):
+            await step()
+    assert len(await months(owner, OUTBOX)) == 4
+    assert len(await rows(books, "SELECT FROM outbox_events", TENANT)) == 3
+
+
+async def test_what_was_there_before_is_in_the_first_month(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.create_database("undivided")
+    upgrade = command.upgrade
+    with monkeypatch.context() as at_first:
+        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0010"))
+        await asyncio.to_thread(migrate, url)
+    await add_the_tenant(url)
+    async with opened(Database(url, role=runtime_role(url), pool_size_max=1)) as books:
+        await settle_a_payment(books, TENANT)
+        before = {
+            table: await rows(books, f"SELECT {table}::text FROM {table} ORDER BY id", TENANT)
+            for table in (OUTBOX, AUDIT_LOG)
+        }
+        await asyncio.to_thread(migrate, url)
+        for table, expected in before.items():
+            assert len(expected) == 3
+            assert await rows(books, f"SELECT {table}::text FROM {table} ORDER BY id", TENANT) == expected
+    assert await broken_checks(url) == []
