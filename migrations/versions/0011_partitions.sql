@@ -72,7 +72,7 @@ ALTER TABLE undivided_events NO FORCE ROW LEVEL SECURITY;
 CREATE TABLE outbox_events (LIKE undivided_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
     PARTITION BY RANGE (aggregate_id);
 CREATE TABLE outbox_events_rest PARTITION OF outbox_events DEFAULT;
-SELECT make_months('outbox_events', 3);
+SELECT make_months('outbox_events', 1);
 INSERT INTO outbox_events SELECT * FROM undivided_events;
 DROP TABLE undivided_events;
 
@@ -99,7 +99,7 @@ ALTER TABLE undivided_log NO FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE audit_log (LIKE undivided_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS) PARTITION BY RANGE (id);
 CREATE TABLE audit_log_rest PARTITION OF audit_log DEFAULT;
-SELECT make_months('audit_log', 3);
+SELECT make_months('audit_log', 1);
 INSERT INTO audit_log SELECT * FROM undivided_log;
 DROP TABLE undivided_log;
 
