@@ -50,3 +50,12 @@ def test_production_starts_with_what_is_fit_for_it(monkeypatch: pytest.MonkeyPat
 )
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: str, listed: tuple[Any, ...]) -> None:
     assert settings(monkeypatch, TRUSTED_PROXIES=text).trusted_proxies == listed
+
+
+@pytest.mark.parametrize("name", ["OUTBOX_RETENTION_DAYS", "AUDIT_RETENTION_DAYS"])
+def test_rows_are_kept_for_a_week_at_least_or_for_ever(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for days in ("0", "7"):
+        assert getattr(settings(monkeypatch, **{name: days}), name.lower()) == int(days)
+    for days in ("-1", "6"):
+        with pytest.raises(ValidationError, match=name.lower()):
+            settings(monkeypatch, **{name: days})
