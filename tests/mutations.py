@@ -179,6 +179,13 @@ MUTATIONS = [
         ("tests/integration/test_relay.py",),
     ),
     Mutation(
+        "A month with an event that was never published is not dropped",
+        f"{SOURCE}/retention.py",
+        "if table != OUTBOX:\n        return False",
+        "if True:\n        return False",
+        ("tests/integration/test_retention.py",),
+    ),
+    Mutation(
         "Two relays never hold the same event",
         f"{SOURCE}/outbox/queries.py",
         "        FOR NO KEY UPDATE OF due SKIP LOCKED\n",
