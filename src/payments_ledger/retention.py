@@ -61,34 +61,42 @@ class Retention:
     async def step(self) -> None:
         """Each table in a transaction of its own. What another worker is at is left to it."""
         for table, days in self._days.items():
+            dropped: list[str] = []
             async with self._database.transaction() as conn:
                 if not await _takes_turn(conn):
                     return
-                made = await (await conn.execute("SELECT make_months(%s, %s)", [table, MONTHS_AHEAD])).fetchone()
-                if made and made[0]:
-                    log.info("months made", table=table, months=made[0])
+                made = await _make_months(conn, table)
                 if days:
-                    await self._drop_old(conn, table, await transaction_time(conn) - timedelta(days=days))
+                    dropped = await _drop_old(conn, table, await transaction_time(conn) - timedelta(days=days))
+            if made or dropped:
+                log.info("months made and dropped", table=table, made=made, dropped=dropped)
 
-    async def _drop_old(self, conn: Connection, table: str, until: datetime) -> None:
-        """Drops the months that ended before, but none with an event that was never published."""
-        cursor = await conn.execute(
-            "SELECT partition FROM months_of(%s) WHERE ends <= %s ORDER BY ends", [table, until]
-        )
-        for (month,) in await cursor.fetchall():
-            if await _is_needed(conn, table, month):
-                log.warning("month is kept: an event in it was never published", table=table, month=month)
-                continue
-            # The whole table first, as everybody takes its locks. From here on no event of it can be made due again.
-            await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
-            if not await _is_needed(conn, table, month):
-                await conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(month)))
-                log.info("month dropped", table=table, month=month)
-        if table == OUTBOX:
-            # Late events of payments whose month is gone, a refund for one.
-            await conn.execute(
-                "DELETE FROM outbox_events_rest WHERE created_at < %s AND published_at IS NOT NULL", [until]
-            )
+
+async def _make_months(conn: Connection, table: str) -> int:
+    cursor = await conn.execute("SELECT make_months(%s, %s)", [table, MONTHS_AHEAD])
+    row = await cursor.fetchone()
+    assert row is not None
+    made: int = row[0]
+    return made
+
+
+async def _drop_old(conn: Connection, table: str, until: datetime) -> list[str]:
+    """Drops the months that ended before, but none with an event that was never published; returns their names."""
+    dropped = []
+    cursor = await conn.execute("SELECT partition FROM months_of(%s) WHERE ends <= %s ORDER BY ends", [table, until])
+    for (month,) in await cursor.fetchall():
+        if await _is_needed(conn, table, month):
+            log.warning("month is kept: an event in it was never published", table=table, month=month)
+            continue
+        # The whole table first, as everybody takes its locks. From here on no event of it can be made due again.
+        await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
+        if not await _is_needed(conn, table, month):
+            await conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(month)))
+            dropped.append(month)
+    if table == OUTBOX:
+        # Late events of payments whose month is gone, a refund for one.
+        await conn.execute("DELETE FROM outbox_events_rest WHERE created_at < %s AND published_at IS NOT NULL", [until])
+    return dropped
 
 
 async def _is_needed(conn: Connection, table: str, month: str) -> bool:
