@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from payments_ledger.platform.redis import Pipeline, RedisAway
+from payments_ledger.platform.redis import PIPELINE_SECONDS_MAX, Pipeline, RedisAway
 from payments_ledger.platform.settings import Settings
 from tests.integration.conftest import Api, serving
 from tests.integration.test_payments_http import BODY, PATH, assert_problem
@@ -146,8 +146,8 @@ async def test_a_mute_redis_costs_one_short_wait_and_then_nothing(
                 await asyncio.sleep(0.1)
         finally:
             redis_server.resume()
-    assert sorted(waits)[-1] < 1
-    assert sorted(waits)[-2] < 0.2
+    # One at first; more only where the machine itself stood still. Without the memory of it, all thirty.
+    assert sum(wait >= PIPELINE_SECONDS_MAX for wait in waits) <= 3
 
 
 async def test_a_flushed_redis_begins_new_windows_and_learns_the_script_again(
