@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from uuid_utils.compat import uuid7
 
 from bench.servers import Books, Installation
 from payments_ledger.audit import Origin
 from payments_ledger.errors import Rejected
-from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once, fingerprint
+from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once, fingerprint
 from payments_ledger.money import Money
 from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
@@ -81,16 +82,18 @@ class SetBased:
         origin = Origin("bench", "127.0.0.1", Trace("corr-bench"))
         begin = time.perf_counter()
         creates = [
-            self._keyed(CreatePayment(self._tenants[number % len(self._tenants)], uuid7(), AMOUNT, "CUST-001", origin))
+            _keyed(
+                _CREATE, CreatePayment(self._tenants[number % len(self._tenants)], uuid7(), AMOUNT, "CUST-001", origin)
+            )
             for number in range(BATCH_SIZE)
         ]
         async with self._database.transaction(self._tenants) as conn:
-            _require_success(await _create_once(conn, creates))
+            _require_success(await answer_once(conn, creates))
         confirms = [
-            self._keyed(ConfirmPayment(create.tenant_id, create.command.payment_id, origin)) for create in creates
+            _keyed(_CONFIRM, ConfirmPayment(create.tenant_id, create.command.payment_id, origin)) for create in creates
         ]
         async with self._database.transaction(self._tenants) as conn:
-            _require_success(await _confirm_once(conn, confirms))
+            _require_success(await answer_once(conn, confirms))
         settles = [SettlePayment(create.tenant_id, create.command.payment_id, origin) for create in creates]
         async with self._database.transaction(self._tenants) as conn:
             _require_success(await settle_payments(conn, settles))
@@ -105,11 +108,6 @@ class SetBased:
             taken += await self.run_batch()
             batches += 1
         return batches * BATCH_SIZE / taken
-
-    def _keyed[C: CreatePayment | ConfirmPayment](self, command: C) -> Keyed[C]:
-        route = f"POST {type(command).__name__}"
-        scope = Scope(command.tenant_id, "bench", route, str(command.payment_id))
-        return Keyed(command, scope, fingerprint(str(command.payment_id)), KEY_LIFETIME_SECONDS)
 
 
 def set_based(books: Books, *, seconds: float) -> float:
@@ -147,8 +145,14 @@ def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> A
     return Answer(HTTPStatus.OK, payment_body(outcome))
 
 
-_create_once = answer_once(create_payments, _render_created)
-_confirm_once = answer_once(confirm_payments, _render_confirmed)
+_CREATE = Operation(create_payments, _render_created)
+_CONFIRM = Operation(confirm_payments, _render_confirmed)
+
+
+def _keyed[C: CreatePayment | ConfirmPayment](operation: Operation[C, Any], command: C) -> Keyed[C]:
+    route = f"POST {type(command).__name__}"
+    scope = Scope(command.tenant_id, "bench", route, str(command.payment_id))
+    return Keyed(operation, command, scope, fingerprint(str(command.payment_id)), KEY_LIFETIME_SECONDS)
 
 
 def _require_success(outcomes: Sequence[object]) -> None:

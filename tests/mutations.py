@@ -90,7 +90,7 @@ MUTATIONS = [
     Mutation(
         "The idempotency record is in the payment's transaction",
         f"{SOURCE}/idempotency.py",
-        "        await _keep_answers(conn, to_keep)\n",
+        "    conn.write_at_commit(_insert_answers, to_keep)\n",
         "",
         ("tests/integration/test_idempotency.py",),
     ),
@@ -111,7 +111,7 @@ MUTATIONS = [
     Mutation(
         "The event is in the payment's transaction",
         f"{SOURCE}/payments/use_cases.py",
-        "    await record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])\n",
+        "    record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])\n",
         "",
         ("tests/integration/test_payments.py",),
     ),

@@ -36,16 +36,9 @@ def change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) ->
     return {"before": before, "after": after}
 
 
-async def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
-    """Appends the records."""
-    await conn.execute(
-        """
-        INSERT INTO audit_log (tenant_id, id, principal, address, action, target, correlation_id, detail)
-        SELECT *
-        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
-        """,
-        _columns(records),
-    )
+def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
+    """Appends the records when the transaction commits."""
+    conn.write_at_commit(_insert_records, records)
 
 
 async def record_refusals(conn: Connection, records: Sequence[AuditRecord]) -> None:
@@ -57,6 +50,17 @@ async def record_refusals(conn: Connection, records: Sequence[AuditRecord]) -> N
         FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
              AS refused (tenant_id, id, principal, address, action, target, correlation_id, detail)
         LEFT JOIN tenants ON tenants.tenant_id = refused.tenant_id
+        """,
+        _columns(records),
+    )
+
+
+async def _insert_records(conn: Connection, records: Sequence[AuditRecord]) -> None:
+    await conn.execute(
+        """
+        INSERT INTO audit_log (tenant_id, id, principal, address, action, target, correlation_id, detail)
+        SELECT *
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::json[])
         """,
         _columns(records),
     )

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from prometheus_client import Counter
 from psycopg.rows import dict_row
@@ -45,10 +46,19 @@ class Answer:
     replayed: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation[C: Command, O]:
+    """What a route does: a use case, and how what it made of a command is written as an answer."""
+
+    use_case: UseCase[C, O]
+    render: Callable[[C, O], Answer]
+
+
 @dataclass(frozen=True, slots=True)
 class Keyed[C: Command]:
-    """A command with the key it was sent under, if any, and what tells it from another command (`fingerprint`)."""
+    """A command for an operation, the key it was sent under, if any, and what tells it from others (`fingerprint`)."""
 
+    operation: Operation[C, Any]
     command: C
     scope: Scope | None
     fingerprint: bytes
@@ -64,37 +74,32 @@ def fingerprint(*parts: str) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-def answer_once[C: Command, O](
-    use_case: UseCase[C, O], render: Callable[[C, O], Answer]
-) -> UseCase[Keyed[C], Answer | Rejected]:
-    """The use case with answers instead of outcomes, each request carried out at most once for its key.
+async def answer_once(conn: Connection, requests: Sequence[Keyed[Any]]) -> list[Answer | Rejected]:
+    """The answers to the requests, each carried out at most once for its key.
 
     A repetition gets the first answer; a different request under the same key is Rejected with IdempotencyKeyReused.
     Two transactions that race for one key are told apart by the primary key: the later is rolled back and run again.
     """
-
-    async def carry_out(conn: Connection, requests: Sequence[Keyed[C]]) -> list[Answer | Rejected]:
-        first = await _find_answers(conn, [request.scope for request in requests if request.scope])
-        fresh: list[Keyed[C]] = []
-        claimed: set[Scope] = set()
-        for request in requests:
-            if request.scope is None:
-                fresh.append(request)
-            elif request.scope not in first and request.scope not in claimed:
-                claimed.add(request.scope)
-                fresh.append(request)
-        outcomes = await use_case(conn, [request.command for request in fresh]) if fresh else []
-        answers = {
-            id(request): render(request.command, outcome) for request, outcome in zip(fresh, outcomes, strict=True)
-        }
-        to_keep = [(request, answers[id(request)]) for request in fresh if request.scope]
-        await failpoint(Place.ANSWERS_BEFORE_KEPT)
-        await _keep_answers(conn, to_keep)
-        _FRESH.inc(len(to_keep))
-        first |= {request.scope: (request.fingerprint, answer) for request, answer in to_keep if request.scope}
-        return [answers[id(request)] if id(request) in answers else _repeat(request, first) for request in requests]
-
-    return carry_out
+    first = await _find_answers(conn, [request.scope for request in requests if request.scope])
+    fresh: dict[Operation[Any, Any], list[Keyed[Any]]] = {}
+    claimed: set[Scope] = set()
+    for request in requests:
+        if request.scope is None:
+            fresh.setdefault(request.operation, []).append(request)
+        elif request.scope not in first and request.scope not in claimed:
+            claimed.add(request.scope)
+            fresh.setdefault(request.operation, []).append(request)
+    answers: dict[int, Answer] = {}
+    for operation, group in fresh.items():
+        outcomes = await operation.use_case(conn, [request.command for request in group])
+        for request, outcome in zip(group, outcomes, strict=True):
+            answers[id(request)] = operation.render(request.command, outcome)
+    await failpoint(Place.ANSWERS_BEFORE_KEPT)
+    to_keep = [(request, answers[id(request)]) for group in fresh.values() for request in group if request.scope]
+    conn.write_at_commit(_insert_answers, to_keep)
+    _FRESH.inc(len(to_keep))
+    first |= {request.scope: (request.fingerprint, answer) for request, answer in to_keep if request.scope}
+    return [answers[id(request)] if id(request) in answers else _repeat(request, first) for request in requests]
 
 
 async def delete_expired_keys(conn: Connection, limit: int) -> int:
@@ -115,7 +120,7 @@ async def delete_expired_keys(conn: Connection, limit: int) -> int:
     return len(await cursor.fetchall())
 
 
-def _repeat[C: Command](request: Keyed[C], first: dict[Scope, tuple[bytes, Answer]]) -> Answer | Rejected:
+def _repeat(request: Keyed[Any], first: dict[Scope, tuple[bytes, Answer]]) -> Answer | Rejected:
     assert request.scope is not None
     its_fingerprint, answer = first[request.scope]
     if its_fingerprint != request.fingerprint:
@@ -149,10 +154,8 @@ async def _find_answers(conn: Connection, scopes: Sequence[Scope]) -> dict[Scope
     }
 
 
-async def _keep_answers[C: Command](conn: Connection, answered: Sequence[tuple[Keyed[C], Answer]]) -> None:
+async def _insert_answers(conn: Connection, answered: Sequence[tuple[Keyed[Any], Answer]]) -> None:
     """Keeps the answers; waits for a transaction that holds one of the keys, and collides if that kept its own."""
-    if not answered:
-        return
     scopes = [request.scope for request, _ in answered if request.scope]
     await conn.execute(
         """

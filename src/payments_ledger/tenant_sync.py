@@ -82,7 +82,7 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
             await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
         if command.suspends:
             await suspend_tenant(conn, command.tenant_id)
-    await record_audit(conn, [_audit(command) for command in commands])
+    record_audit(conn, [_audit(command) for command in commands])
     return [None] * len(commands)
 
 

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from uuid_utils.compat import uuid7
 
 from payments_ledger.audit import Origin
-from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
+from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once
 from payments_ledger.money import Money
 from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
@@ -37,7 +37,7 @@ async def create_a_payment(
 
     scope = Scope(tenant_id, "tester", f"POST {PATH}", idempotency_key) if idempotency_key else None
     async with database.transaction([tenant_id]) as conn:
-        await answer_once(create_payments, render)(conn, [Keyed(command, scope, b"f", 60)])
+        await answer_once(conn, [Keyed(Operation(create_payments, render), command, scope, b"f", 60)])
     return created[0]
 
 

@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.batching import GroupCommit
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
-from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once, delete_expired_keys
+from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once, delete_expired_keys
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.use_cases import CreatePayment, create_payments
@@ -22,19 +22,19 @@ def render(command: CreatePayment, payment: Payment) -> Answer:
     return Answer(201, str(payment.id).encode(), location=f"/{payment.id}")
 
 
-create_once = answer_once(create_payments, render)
+CREATE = Operation(create_payments, render)
 
 
 def request(
     tenant: str, key: str | None = "key", *, fingerprint: bytes = b"same", lifetime: int = 60
 ) -> Keyed[CreatePayment]:
     command = CreatePayment(tenant, uuid7(), Money(100, "BRL"), "C", ORIGIN)
-    return Keyed(command, Scope(tenant, "p", "POST /", key) if key else None, fingerprint, lifetime)
+    return Keyed(CREATE, command, Scope(tenant, "p", "POST /", key) if key else None, fingerprint, lifetime)
 
 
 async def submit(database: Database, *requests: Keyed[CreatePayment]) -> list[Answer | Rejected]:
     async with database.transaction([requests[0].tenant_id]) as conn:
-        return list(await create_once(conn, requests))
+        return list(await answer_once(conn, requests))
 
 
 async def count_payments(database: Database, tenant: str) -> int:
@@ -80,7 +80,7 @@ async def test_a_key_counts_for_its_principal_and_route_only(database: Database,
 async def test_fifty_at_once_over_several_group_commits_make_one_payment(database: Database, tenant: str) -> None:
     processes = [GroupCommit(database.transaction) for _ in range(3)]
     answers = await asyncio.gather(
-        *(processes[number % 3].submit(create_once, request(tenant)) for number in range(50))
+        *(processes[number % 3].submit(answer_once, request(tenant)) for number in range(50))
     )
     assert {answer.body for answer in answers if isinstance(answer, Answer)} == {answers[0].body}  # type: ignore[union-attr]
     assert sum(isinstance(answer, Answer) and not answer.replayed for answer in answers) == 1

@@ -1,5 +1,6 @@
 """A transaction sends without waiting: what fails in it is raised at the latest by its end, and nothing stays of it."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psycopg
@@ -62,6 +63,63 @@ async def test_a_part_may_fail_by_itself(owner: Database, tenant: str) -> None:
         with pytest.raises(psycopg.errors.DivisionByZero):
             await rename_in_part(conn)
     assert await name_of(owner, tenant) == "changed"
+
+
+class Written:
+    """Writes rows for `write_at_commit`, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls: list[Sequence[str]] = []
+
+    async def __call__(self, conn: Connection, names: Sequence[str]) -> None:
+        self.calls.append(list(names))
+        await conn.execute("UPDATE tenants SET name = name || %s", ["".join(names)])
+
+
+async def test_what_is_written_at_the_commit_is_written_once_and_together(owner: Database, tenant: str) -> None:
+    before = await name_of(owner, tenant)
+    written = Written()
+    async with owner.transaction([tenant]) as conn:
+        conn.write_at_commit(written, ["a", "b"])
+        conn.write_at_commit(written, [])
+        conn.write_at_commit(written, ["c"])
+        assert not written.calls
+    assert written.calls == [["a", "b", "c"]]
+    assert await name_of(owner, tenant) == f"{before}abc"
+
+
+async def test_what_a_failed_transaction_was_to_write_is_not_written_by_the_next(owner: Database, tenant: str) -> None:
+    written = Written()
+    before = await name_of(owner, tenant)
+
+    async def fail() -> None:
+        async with owner.transaction([tenant]) as conn:
+            conn.write_at_commit(written, ["never"])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await name_of(owner, tenant) == before
+    assert not written.calls
+
+
+async def test_what_a_failed_part_was_to_write_is_not_written(owner: Database, tenant: str) -> None:
+    before = await name_of(owner, tenant)
+    written = Written()
+
+    async def fail_in_part(conn: Connection) -> None:
+        async with conn.transaction():
+            conn.write_at_commit(written, ["never"])
+            raise ZeroDivisionError
+
+    async with owner.transaction([tenant]) as conn:
+        conn.write_at_commit(written, ["a"])
+        with pytest.raises(ZeroDivisionError):
+            await fail_in_part(conn)
+        async with conn.transaction():
+            conn.write_at_commit(written, ["b"])
+        conn.write_at_commit(written, ["c"])
+    assert await name_of(owner, tenant) == f"{before}abc"
 
 
 async def test_the_time_is_that_of_the_transaction(owner: Database) -> None:

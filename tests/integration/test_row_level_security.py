@@ -37,6 +37,8 @@ from payments_ledger.outbox.outbox import Event
 from payments_ledger.outbox.queries import DueEvent, OutboxEvent, PublishedEvent
 from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.routes import CREATE
+from payments_ledger.payments.use_cases import CreatePayment
 from payments_ledger.platform.postgres import Connection, Database
 from payments_ledger.tenants import queries as tenants_queries
 from tests.integration.books import ORIGIN, settle_a_payment
@@ -87,7 +89,13 @@ class World:
         )
         self.told = PublishedEvent(tenant_id, self.event.id, datetime.now(UTC), datetime.now(UTC), 1)
         self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
-        self.keyed = Keyed(self.record, Scope(tenant_id, "tester", "POST /", "k"), b"f", 60)
+        self.keyed = Keyed(
+            CREATE,
+            CreatePayment(tenant_id, uuid4(), payment.money, "CUST-1", ORIGIN),
+            Scope(tenant_id, "tester", "POST /", "k"),
+            b"f",
+            60,
+        )
         self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
         self.moved = replace(payment, status=Status.AUTHORIZED, version=payment.version + 1)
         self.sent = Event(tenant_id, uuid7(), "payment.settled", uuid7(), 1, "{}", ORIGIN.trace)
@@ -110,7 +118,7 @@ CASES: dict[str, Case] = {
     "admin.list_audit_entries": lambda conn, w: admin_queries.list_audit_entries(
         conn, w.tenant_id, AuditFilter(Period()), after=None, limit=1000
     ),
-    "audit.record_audit": lambda conn, w: audit.record_audit(conn, [w.record]),
+    "audit._insert_records": lambda conn, w: audit._insert_records(conn, [w.record]),
     "audit.record_refusals": lambda conn, w: audit.record_refusals(conn, [w.record]),
     "auth.tenants_of_email": lambda conn, w: auth_queries.tenants_of_email(conn, "nobody@test"),
     "auth.find_user": lambda conn, w: auth_queries.find_user(conn, w.tenant_id, f"{w.user_id}@test"),
@@ -123,7 +131,7 @@ CASES: dict[str, Case] = {
     "auth.list_policies": lambda conn, w: auth_queries.list_policies(conn, [w.tenant_id]),
     "auth.put_policies": lambda conn, w: auth_queries.put_policies(conn, w.tenant_id, DEFAULT_POLICIES),
     "idempotency._find_answers": lambda conn, w: idempotency._find_answers(conn, [w.keyed.scope]),  # type: ignore[list-item]
-    "idempotency._keep_answers": lambda conn, w: idempotency._keep_answers(conn, [(w.keyed, Answer(200, b""))]),
+    "idempotency._insert_answers": lambda conn, w: idempotency._insert_answers(conn, [(w.keyed, Answer(200, b""))]),
     "idempotency.delete_expired_keys": lambda conn, w: idempotency.delete_expired_keys(conn, 1000),
     "ledger.insert_accounts": lambda conn, w: ledger_queries.insert_accounts(
         conn, w.tenant_id, [Account("NEW", "New", AccountType.ASSET)]
@@ -137,7 +145,7 @@ CASES: dict[str, Case] = {
     "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
         conn, [(w.tenant_id, w.payment.id)], "settlement"
     ),
-    "outbox.record_events": lambda conn, w: outbox.record_events(conn, [w.sent]),
+    "outbox._insert_events": lambda conn, w: outbox._insert_events(conn, [w.sent]),
     "outbox.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "outbox.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
         conn, "payment.settled", w.told.created_at

@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.batching import GroupCommit, UseCase
 from payments_ledger.errors import Rejected
-from payments_ledger.idempotency import Answer, Keyed, Scope
+from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
@@ -29,7 +29,7 @@ from payments_ledger.migrate import migrate
 from payments_ledger.money import AMOUNT_MAX, Money, format_amount
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
 from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.routes import PATH, confirm_once, create_once
+from payments_ledger.payments.routes import CONFIRM, CREATE, PATH
 from payments_ledger.payments.use_cases import (
     CancelPayment,
     ConfirmPayment,
@@ -158,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(batch=st.lists(st.tuples(tenants, moneys, keys), min_size=1, max_size=5))
     def create(self, batch: list[tuple[int, Money, str | None]]) -> None:
         requests = [self._creation(self.tenants[tenant], money, key) for tenant, money, key in batch]
-        answers = self.run(self._in_one_transaction(create_once, requests))
+        answers = self.run(self._in_one_transaction(answer_once, requests))
         for request, answer in zip(requests, answers, strict=True):
             money = request.command.money
             first = self.answers.get(request.scope) if request.scope else None
@@ -181,7 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def confirm_once(self, batch: list[tuple[tuple[int, bool], str | None]]) -> None:
         picked = [(self._picked(pick), key) for pick, key in batch]
         requests = [self._confirmation(key, idempotency_key) for key, idempotency_key in picked]
-        answers = self.run(self._in_one_transaction(confirm_once, requests))
+        answers = self.run(self._in_one_transaction(answer_once, requests))
         for (key, _), request, answer in zip(picked, requests, answers, strict=True):
             assert isinstance(answer, Answer)
             if request.scope and request.scope in self.answers:
@@ -276,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Four new payments, in the status from which the move is legal."""
         before = {"confirm": [], "cancel": [], "settle": ["confirm"], "refund": ["confirm", "settle"]}[kind]
         requests = [self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None) for number in range(4)]
-        self.run(self._in_one_transaction(create_once, requests))
+        self.run(self._in_one_transaction(answer_once, requests))
         fresh = [(request.tenant_id, str(request.command.payment_id)) for request in requests]
         for key, request in zip(fresh, requests, strict=True):
             self.model.create(key, request.command.money.amount, request.command.money.currency)
@@ -302,13 +302,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayment]:
         scope = Scope(tenant, "tester", f"POST {PATH}", key) if key else None
-        return Keyed(CreatePayment(tenant, uuid7(), money, "CUST-1", ORIGIN), scope, str(money).encode(), 3600)
+        return Keyed(CREATE, CreatePayment(tenant, uuid7(), money, "CUST-1", ORIGIN), scope, str(money).encode(), 3600)
 
     def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment]:
         command = ConfirmPayment(key[0], self._id(key), ORIGIN)
         route = f"POST {PATH}/{command.payment_id}/confirm"
         scope = Scope(key[0], "tester", route, idempotency_key) if idempotency_key else None
-        return Keyed(command, scope, b"", 3600)
+        return Keyed(CONFIRM, command, scope, b"", 3600)
 
     def _id(self, key: Key) -> UUID:
         """Also of what is not the tenant's: the id then is another tenant's payment's."""

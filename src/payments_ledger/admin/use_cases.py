@@ -154,7 +154,7 @@ async def _add_tenant(conn: Connection, command: AddTenant) -> Tenant:
     said = {"name": command.name, "plan": command.plan, "region": command.region}
     if not await begin_tenant(conn, tenant_id=command.tenant_id, **said):
         raise TenantExists
-    await _record(conn, command, "tenant.create", command.tenant_id, change(None, said))
+    _record(conn, command, "tenant.create", command.tenant_id, change(None, said))
     return Tenant(command.tenant_id, **said, suspended_at=None)
 
 
@@ -177,7 +177,7 @@ async def _add_user(conn: Connection, command: AddUser) -> User:
     if not is_new:
         raise UserExists
     detail = change(None, {"email": command.email, "roles": [command.role]})
-    await _record(conn, command, "user.create", str(command.user_id), detail)
+    _record(conn, command, "user.create", str(command.user_id), detail)
     added = await queries.find_user(conn, command.tenant_id, command.user_id)
     assert added is not None
     return added
@@ -195,7 +195,7 @@ async def _put_policy(conn: Connection, command: PutPolicy) -> Policy:
     if before != command.policy:
         await put_policies(conn, command.tenant_id, [command.policy])
         detail = change(_shown(before), _shown(command.policy))
-        await _record(conn, command, "policy.put", command.policy.name, detail)
+        _record(conn, command, "policy.put", command.policy.name, detail)
     return command.policy
 
 
@@ -208,7 +208,7 @@ async def _delete_policy(conn: Connection, command: DeletePolicy) -> None:
     if command.administrator.is_locked_out(command.tenant_id, policies.values()):
         raise LocksOut
     await queries.delete_policy(conn, command.tenant_id, command.name)
-    await _record(conn, command, "policy.delete", command.name, change(_shown(before), None))
+    _record(conn, command, "policy.delete", command.name, change(_shown(before), None))
 
 
 async def _set_user_disabled(conn: Connection, command: SetUserDisabled) -> User:
@@ -221,7 +221,7 @@ async def _set_user_disabled(conn: Connection, command: SetUserDisabled) -> User
     await queries.set_disabled(conn, command.tenant_id, user.id, command.disabled)
     action = "user.disable" if command.disabled else "user.enable"
     detail = change({"disabled": not command.disabled}, {"disabled": command.disabled})
-    await _record(conn, command, action, str(user.id), detail)
+    _record(conn, command, action, str(user.id), detail)
     return await _lock_user(conn, command)
 
 
@@ -241,7 +241,7 @@ async def _assign_roles(conn: Connection, command: AssignRoles) -> User:
         return user
     await queries.replace_roles(conn, command.tenant_id, user.id, command.roles)
     detail = change({"roles": user.roles}, {"roles": sorted(command.roles)})
-    await _record(conn, command, "user.assign_roles", str(user.id), detail)
+    _record(conn, command, "user.assign_roles", str(user.id), detail)
     return replace(user, roles=sorted(command.roles))
 
 
@@ -257,7 +257,7 @@ async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -
     await queries.set_suspended(conn, tenant.id, command.suspended)
     action = "tenant.suspend" if command.suspended else "tenant.resume"
     detail = change({"suspended": not command.suspended}, {"suspended": command.suspended})
-    await _record(conn, command, action, tenant.id, detail)
+    _record(conn, command, action, tenant.id, detail)
     changed = await queries.lock_tenant(conn, tenant.id)
     assert changed is not None
     return changed
@@ -297,6 +297,6 @@ def _shown(policy: Policy | None) -> dict[str, Any] | None:
     return show_policy(policy).model_dump(mode="json") if policy else None
 
 
-async def _record(conn: Connection, command: _Change, action: str, target: str, detail: dict[str, Any]) -> None:
+def _record(conn: Connection, command: _Change, action: str, target: str, detail: dict[str, Any]) -> None:
     record = AuditRecord(command.tenant_id, command.administrator.origin, action, target, detail)
-    await record_audit(conn, [record])
+    record_audit(conn, [record])

@@ -59,7 +59,7 @@ async def retry(
     async with transaction(database_url, tenants={event.tenant_id for event in events}) as conn:
         due = await queries.make_due(conn, events, again=again)
         retried = [event for event in events if event.id in due]
-        await record_audit(conn, [_audit(event, origin) for event in retried])
+        record_audit(conn, [_audit(event, origin) for event in retried])
     return retried
 
 

@@ -25,8 +25,12 @@ class Event:
     trace: Trace
 
 
-async def record_events(conn: Connection, events: Sequence[Event]) -> None:
-    """Adds the events to the outbox; the relay publishes them once the transaction has committed."""
+def record_events(conn: Connection, events: Sequence[Event]) -> None:
+    """Adds the events to the outbox when the transaction commits; then the relay publishes them."""
+    conn.write_at_commit(_insert_events, events)
+
+
+async def _insert_events(conn: Connection, events: Sequence[Event]) -> None:
     await conn.execute(
         """
         INSERT INTO outbox_events (tenant_id, id, event_type, aggregate_id, sequence, payload, headers)

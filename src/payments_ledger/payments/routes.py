@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.refusals import Refusals
-from payments_ledger.batching import Command, GroupCommit, UseCase
+from payments_ledger.batching import Command, GroupCommit
 from payments_ledger.errors import (
     Forbidden,
     Invalid,
@@ -22,7 +22,7 @@ from payments_ledger.errors import (
     PaymentNotFound,
     Rejected,
 )
-from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Scope, answer_once, fingerprint
+from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
 from payments_ledger.money import parse_money
 from payments_ledger.payments.documents import (
     BatchOutcomes,
@@ -87,7 +87,7 @@ async def create_payment_intent(request: ExactRequest) -> Response:
     caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
-    return await _answer(request.app.state.commands, create_once, _keyed(request, caller, command, asked_for))
+    return await _answer(request.app.state.commands, _keyed(request, caller, CREATE, command, asked_for))
 
 
 @router.post(
@@ -108,8 +108,8 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     payments = tuple(payment for _, payment in read)
     _note_refusal(request, payments)
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
-    keyed = _keyed(request, caller, command, fingerprint(*(asked_for for asked_for, _ in read)))
-    return await _answer(request.app.state.bulk_commands, create_many_once, keyed)
+    keyed = _keyed(request, caller, CREATE_MANY, command, fingerprint(*(asked_for for asked_for, _ in read)))
+    return await _answer(request.app.state.bulk_commands, keyed)
 
 
 @router.get("/batch", include_in_schema=False)
@@ -130,7 +130,7 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
     payment_id = path_uuid(request, "payment_id")
     _require_key(request)
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
-    keyed = _keyed(request, caller, command, fingerprint(str(payment_id)))
+    keyed = _keyed(request, caller, CONFIRM, command, fingerprint(str(payment_id)))
     if caller.is_bound_by_amounts:
         # The amount of a payment never changes, so it can be asked for before the batch.
         database: Database = request.app.state.database
@@ -138,7 +138,7 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
             payment = await find_payment(conn, caller.tenant_id, payment_id)
         if payment:
             caller.require(Permission.PAYMENTS_WRITE, payment.money)
-    return await _answer(request.app.state.commands, confirm_once, keyed)
+    return await _answer(request.app.state.commands, keyed)
 
 
 @router.get(
@@ -185,9 +185,9 @@ def _outcome(command: CreatePayments, outcome: Payment | Rejected) -> tuple[int,
     return status_of(outcome.error), body
 
 
-create_once = answer_once(create_payments, _render_created)
-create_many_once = answer_once(create_many_payments, _render_many)
-confirm_once = answer_once(confirm_payments, _render_confirmed)
+CREATE = Operation(create_payments, _render_created)
+CREATE_MANY = Operation(create_many_payments, _render_many)
+CONFIRM = Operation(confirm_payments, _render_confirmed)
 
 
 def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, CreatePayment | Rejected]:
@@ -227,20 +227,20 @@ def _require_key(request: Request) -> None:
         raise MissingHeader("Idempotency-Key is missing.")
 
 
-def _keyed[C: Command](request: Request, caller: Caller, command: C, asked_for: bytes) -> Keyed[C]:
+def _keyed[C: Command](
+    request: Request, caller: Caller, operation: Operation[C, Any], command: C, asked_for: bytes
+) -> Keyed[C]:
     """The command with the request's Idempotency-Key; raises InvalidHeader or RepeatedHeader."""
     key = single_header(request, "Idempotency-Key")
     if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
         raise InvalidHeader(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
     route = f"{request.method} {request.scope['path']}"
     scope = Scope(caller.tenant_id, caller.identity.subject, route, key) if key else None
-    return Keyed(command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
+    return Keyed(operation, command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
 
 
-async def _answer[C: Command](
-    commands: GroupCommit, use_case: UseCase[Keyed[C], Answer | Rejected], keyed: Keyed[C]
-) -> Response:
-    answer = await commands.submit(use_case, keyed)
+async def _answer(commands: GroupCommit, keyed: Keyed[Any]) -> Response:
+    answer = await commands.submit(answer_once, keyed)
     if isinstance(answer, Rejected):
         raise answer.error
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}

@@ -94,7 +94,7 @@ async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -
     now = await transaction_time(conn)
     created = [_Change(_new_payment(command, now), command.origin) for command in commands]
     await queries.insert_payments(conn, [change.payment for change in created])
-    await _record(conn, "payment.create", created)
+    _record(conn, "payment.create", created)
     return [change.payment for change in created]
 
 
@@ -113,7 +113,7 @@ async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment])
     outcomes, changes = await _lock_and_move(conn, commands, Status.AUTHORIZED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        await _record(conn, "payment.authorize", changes)
+        _record(conn, "payment.authorize", changes)
     return outcomes
 
 
@@ -126,7 +126,7 @@ async def settle_payments(conn: Connection, commands: Sequence[SettlePayment]) -
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
         await post_entries(conn, [_settlement_entry(change) for change in changes])
-        await _record(conn, "payment.settle", changes)
+        _record(conn, "payment.settle", changes)
     return outcomes
 
 
@@ -138,7 +138,7 @@ async def cancel_payments(conn: Connection, commands: Sequence[CancelPayment]) -
     outcomes, changes = await _lock_and_move(conn, commands, Status.CANCELLED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        await _record(conn, "payment.cancel", changes)
+        _record(conn, "payment.cancel", changes)
     return outcomes
 
 
@@ -169,10 +169,10 @@ async def refund_payments(conn: Connection, commands: Sequence[RefundPayment]) -
             outcomes.append(entry)
     if refunds:
         await post_entries(conn, [refund.entry for refund in refunds])
-        await record_events(
+        record_events(
             conn, [refund_event_of(refund.payment, refund.entry.id, refund.origin.trace, now) for refund in refunds]
         )
-        await record_audit(
+        record_audit(
             conn, [_audit("payment.refund", refund.payment, refund.origin, refund.payment.status) for refund in refunds]
         )
     return outcomes
@@ -238,10 +238,10 @@ async def _lock_and_move(
     return outcomes, changes
 
 
-async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
+def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
     """Writes the event and the audit row of each change."""
-    await record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])
-    await record_audit(conn, [_audit(action, change.payment, change.origin, change.before) for change in changes])
+    record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])
+    record_audit(conn, [_audit(action, change.payment, change.origin, change.before) for change in changes])
 
 
 def _audit(action: str, payment: Payment, origin: Origin, before: Status | None) -> AuditRecord:

@@ -1,7 +1,7 @@
 """PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from select import POLLIN, poll
@@ -17,6 +17,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
 from payments_ledger.platform.arrays import write_arrays_quickly
 
+type Write[Row] = Callable[[Connection, Sequence[Row]], Awaitable[None]]
+"""Writes rows in one statement."""
+
 
 class Connection(AsyncConnection[TupleRow]):
     """A connection on which `Database.transaction` has begun a transaction, in pipeline mode.
@@ -28,17 +31,38 @@ class Connection(AsyncConnection[TupleRow]):
 
     opening: AsyncCursor[TupleRow]
     began_at: datetime | None
+    to_write: dict[Write[Any], list[Any]]
+
+    def write_at_commit[Row](self, write: Write[Row], rows: Iterable[Row]) -> None:
+        """Has `write` write the rows just before the COMMIT, together with all others of this transaction.
+
+        For what nothing in the transaction reads: its use cases then share one statement.
+        """
+        self.to_write.setdefault(write, []).extend(rows)
+
+    async def write_what_waits(self) -> None:
+        """Writes what `write_at_commit` was given, if anything."""
+        waiting, self.to_write = self.to_write, {}
+        for write, rows in waiting.items():
+            if rows:
+                await write(self, rows)
 
     @asynccontextmanager
     async def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[AsyncTransaction]:
-        """A part of the transaction that may fail by itself."""
+        """A part of the transaction that may fail by itself, and then writes nothing."""
+        await self.write_what_waits()
         async with self.pipeline() as pipeline:
             # Until then psycopg does not know of the BEGIN, and would take this part for the whole.
             await pipeline.sync()
             async with super().transaction(savepoint_name, force_rollback) as part:
-                yield part
+                try:
+                    yield part
+                except BaseException:
+                    self.to_write.clear()
+                    raise
+                await self.write_what_waits()
 
 
 # The bounds below keep a request that meets a dead or overloaded database under the five seconds that section 5 of the
@@ -180,11 +204,13 @@ class Database:
                 if snapshot is not None:
                     await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 connection.began_at = None
+                connection.to_write = {}
                 connection.opening = await connection.cursor(binary=True).execute(
                     self._opening,
                     [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
                 )
                 yield connection
+                await connection.write_what_waits()
                 commits = True
                 commit = await connection.execute("COMMIT")
             if commit.statusmessage != "COMMIT":
