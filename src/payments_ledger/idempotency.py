@@ -175,7 +175,7 @@ async def _insert_answers(conn: Connection, answered: Sequence[tuple[Keyed[Any],
         [
             *_columns(scopes),
             [request.fingerprint for request, _ in answered],
-            [answer.status for _, answer in answered],
+            [int(answer.status) for _, answer in answered],
             [answer.location for _, answer in answered],
             [answer.body for _, answer in answered],
             [request.lifetime_seconds for request, _ in answered],

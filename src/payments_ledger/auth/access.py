@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from payments_ledger.auth.queries import TenantAccess, UserAccess, find_tenant_accesses, find_user_accesses
@@ -14,6 +15,10 @@ from payments_ledger.platform.postgres import Connection
 # A disabled user, a revoked role, a suspended tenant or a changed policy counts after this time in every process.
 # There is no grace beyond it: with PostgreSQL away nothing could be paid anyway, and the answer is 503.
 STALE_SECONDS_MAX = 2.0
+# What is still in use at this age is asked for again in the background: no request waits for what another needs, too.
+RENEW_SECONDS = 1.5
+# So long a renewal waits for others, to share their transaction.
+COLLECT_SECONDS = 0.05
 # Some 10 MB. The entries of those who called longest ago give way.
 ENTRIES_MAX = 10_000
 
@@ -35,8 +40,9 @@ class AccessCache:
     def __init__(self, transaction: OpenTransaction) -> None:
         # Look-ups of different keys that come together share a transaction, but wait for no payment's commit.
         self._lookups = GroupCommit(transaction)
-        self._users = _Remembered(self._find_user)
-        self._tenants = _Remembered(self._find_tenant)
+        self._renewals = GroupCommit(transaction, collect_seconds=COLLECT_SECONDS)
+        self._users = _Remembered(partial(_find_user, self._lookups), partial(_find_user, self._renewals))
+        self._tenants = _Remembered(partial(_find_tenant, self._lookups), partial(_find_tenant, self._renewals))
 
     async def user(self, tenant_id: str, subject: str) -> UserAccess | None:
         """The user as of at most STALE_SECONDS_MAX ago; None if disabled or unknown. Raises Unavailable."""
@@ -54,20 +60,23 @@ class AccessCache:
 
     async def drain(self) -> None:
         await self._lookups.drain()
+        await self._renewals.drain()
 
-    async def _find_user(self, key: tuple[str, str]) -> UserAccess | None:
-        tenant_id, subject = key
-        try:
-            user_id = UUID(subject)
-        except ValueError:
-            return None
-        return await self._lookups.submit(find_users, FindUser(tenant_id, user_id))
 
-    async def _find_tenant(self, tenant_id: str) -> TenantAccess | None:
-        # No tenant's id has a comma; the list of a transaction's tenants is separated by them.
-        if "," in tenant_id:
-            return None
-        return await self._lookups.submit(find_tenants, FindTenant(tenant_id))
+async def _find_user(lookups: GroupCommit, key: tuple[str, str]) -> UserAccess | None:
+    tenant_id, subject = key
+    try:
+        user_id = UUID(subject)
+    except ValueError:
+        return None
+    return await lookups.submit(find_users, FindUser(tenant_id, user_id))
+
+
+async def _find_tenant(lookups: GroupCommit, tenant_id: str) -> TenantAccess | None:
+    # No tenant's id has a comma; the list of a transaction's tenants is separated by them.
+    if "," in tenant_id:
+        return None
+    return await lookups.submit(find_tenants, FindTenant(tenant_id))
 
 
 async def find_users(conn: Connection, commands: Sequence[FindUser]) -> list[UserAccess | None]:
@@ -80,32 +89,36 @@ async def find_tenants(conn: Connection, commands: Sequence[FindTenant]) -> list
     return [tenants.get(command.tenant_id) for command in commands]
 
 
+type Find[K, V] = Callable[[K], Awaitable[V | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry[V]:
+    """A value as of a moment of the clock, from before the question was asked."""
+
     value: V | None
-    expires: float
+    as_of: float
 
 
 class _Remembered[K, V]:
-    """Values by key, each at most STALE_SECONDS_MAX old, counted from before the question was asked."""
+    """Values by key, each at most STALE_SECONDS_MAX old."""
 
-    def __init__(self, find: Callable[[K], Awaitable[V | None]]) -> None:
+    def __init__(self, find: Find[K, V], renew: Find[K, V]) -> None:
+        """`renew` is `find` when nobody waits for it."""
         self._find = find
+        self._renew = renew
         self._entries: dict[K, _Entry[V]] = {}
         self._questions: dict[K, asyncio.Task[_Entry[V]]] = {}
 
     async def get(self, key: K) -> V | None:
         entry = self._entries.get(key)
-        if entry is not None and time.monotonic() < entry.expires:
+        if entry is not None and (age := time.monotonic() - entry.as_of) < STALE_SECONDS_MAX:
+            if age >= RENEW_SECONDS and key not in self._questions:
+                self._ask(key, self._renew)
             return entry.value
-        question = self._questions.get(key)
-        if question is None:
-            question = self._questions[key] = asyncio.create_task(self._ask(key))
-            # Everybody who asked may be gone; nobody need look at the failure then.
-            question.add_done_callback(lambda task: task.cancelled() or task.exception())
         # One who hangs up does not cancel the question of the others.
-        entry = await asyncio.shield(question)
-        if time.monotonic() >= entry.expires:
+        entry = await asyncio.shield(self._questions.get(key) or self._ask(key, self._find))
+        if time.monotonic() - entry.as_of >= STALE_SECONDS_MAX:
             raise TooBusy
         return entry.value
 
@@ -114,11 +127,17 @@ class _Remembered[K, V]:
         self._entries.pop(key, None)
         self._questions.pop(key, None)
 
-    async def _ask(self, key: K) -> _Entry[V]:
-        expires = time.monotonic() + STALE_SECONDS_MAX
+    def _ask(self, key: K, find: Find[K, V]) -> asyncio.Task[_Entry[V]]:
+        question = self._questions[key] = asyncio.create_task(self._answer(key, find))
+        # Everybody who asked may be gone; nobody need look at the failure then.
+        question.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return question
+
+    async def _answer(self, key: K, find: Find[K, V]) -> _Entry[V]:
+        as_of = time.monotonic()
         this_question = asyncio.current_task()
         try:
-            entry = _Entry(await self._find(key), expires)
+            entry = _Entry(await find(key), as_of)
             if self._questions.get(key) is this_question:
                 self._keep(key, entry)
             return entry

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, DataError
-from psycopg.abc import AdaptContext, Buffer
+from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.types.array import ListDumper
 
@@ -37,15 +37,11 @@ class ArrayDumper(Dumper):
     It names no type to the server: every array of ours is cast where it stands in the SQL (%s::uuid[]).
     """
 
-    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
-        super().__init__(cls, context)
-        self._context = context
-
     def get_key(self, obj: list[Any], format: PyFormat) -> Any:  # noqa: A002  # psycopg's name
-        return self.cls if _writer_of(obj) else (self.cls, ListDumper(self.cls, self._context).get_key(obj, format))
+        return self.cls if _writer_of(obj) else (self.cls, ListDumper(self.cls, self.connection).get_key(obj, format))
 
     def upgrade(self, obj: list[Any], format: PyFormat) -> Dumper:  # noqa: A002
-        return self if _writer_of(obj) else ListDumper(self.cls, self._context).upgrade(obj, format)
+        return self if _writer_of(obj) else ListDumper(self.cls, self.connection).upgrade(obj, format)
 
     def dump(self, obj: list[Any]) -> Buffer:
         write = _writer_of(obj) or str

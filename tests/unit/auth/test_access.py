@@ -73,6 +73,43 @@ async def test_what_was_found_is_asked_again_after_the_bound(
     assert user.roles == ()
 
 
+async def test_what_is_in_use_is_renewed_in_one_transaction_and_nobody_waits_for_it(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [str(uuid4()) for _ in range(20)]
+    await asyncio.gather(*(directory.cache.user("t", user) for user in users))
+    monkeypatch.setattr(access, "RENEW_SECONDS", 0)
+    directory.asked.clear()
+    directory.roles = ()
+    directory.pause.clear()
+    for user in users * 2:
+        known = await directory.cache.user("t", user)
+        assert known is not None
+        assert known.roles == ("ops",)
+    while not directory.asked:
+        await asyncio.sleep(0.01)
+    directory.pause.set()
+    while (known := await directory.cache.user("t", users[-1])) and known.roles:
+        await asyncio.sleep(0.01)
+    assert directory.asked[0] == {("t", UUID(user)) for user in users}
+
+
+async def test_a_renewal_that_fails_is_tried_again_within_the_bound(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await directory.cache.user("t", SUBJECT)
+    monkeypatch.setattr(access, "RENEW_SECONDS", 0)
+    directory.is_away = True
+    for _ in range(10):
+        assert await directory.cache.user("t", SUBJECT)
+        await asyncio.sleep(0.01)
+    directory.is_away = False
+    directory.roles = ()
+    while (known := await directory.cache.user("t", SUBJECT)) and known.roles:
+        await asyncio.sleep(0.01)
+    assert known is not None
+
+
 async def test_an_answer_that_took_longer_than_the_bound_is_not_used(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
