@@ -1,5 +1,6 @@
 """Columns of a batch arrive in PostgreSQL as they were, whatever they hold."""
 
+import gc
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from payments_ledger.platform.postgres import Database
+from tests.integration.books import settle_a_payment
 
 pytestmark = pytest.mark.anyio
 
@@ -52,3 +54,16 @@ async def test_what_no_text_can_hold_is_refused_not_cut_off(database: Database, 
     with pytest.raises((psycopg.DataError, UnicodeEncodeError)):
         async with database.transaction() as conn:
             await conn.execute("SELECT %s::text[], %s::uuid[]", [values, [UUID(int=1)]])
+
+
+async def test_a_payment_leaves_the_garbage_collector_nothing_to_find(database: Database, tenant: str) -> None:
+    """A dumper that knew its statement was a cycle for each: a pause of 7 ms every few hundred requests."""
+    await settle_a_payment(database, tenant, idempotency_key="first")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(10):
+            await settle_a_payment(database, tenant, idempotency_key=f"{number}")
+        assert gc.collect() < 10
+    finally:
+        gc.enable()
