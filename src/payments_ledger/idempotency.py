@@ -94,7 +94,6 @@ async def answer_once(conn: Connection, requests: Sequence[Keyed[Any]]) -> list[
         outcomes = await operation.use_case(conn, [request.command for request in group])
         for request, outcome in zip(group, outcomes, strict=True):
             answers[id(request)] = operation.render(request.command, outcome)
-    await failpoint(Place.ANSWERS_BEFORE_KEPT)
     to_keep = [(request, answers[id(request)]) for group in fresh.values() for request in group if request.scope]
     conn.write_at_commit(_insert_answers, to_keep)
     _FRESH.inc(len(to_keep))
@@ -156,6 +155,7 @@ async def _find_answers(conn: Connection, scopes: Sequence[Scope]) -> dict[Scope
 
 async def _insert_answers(conn: Connection, answered: Sequence[tuple[Keyed[Any], Answer]]) -> None:
     """Keeps the answers; waits for a transaction that holds one of the keys, and collides if that kept its own."""
+    await failpoint(Place.ANSWERS_BEFORE_KEPT)
     scopes = [request.scope for request, _ in answered if request.scope]
     await conn.execute(
         """
