@@ -158,6 +158,20 @@ MUTATIONS = [
         ("tests/faults/test_commits.py",),
     ),
     Mutation(
+        "What a part that failed was to write is not written",
+        f"{SOURCE}/platform/postgres.py",
+        "                    self.to_write.clear()\n",
+        "                    pass\n",
+        ("tests/integration/test_postgres.py",),
+    ),
+    Mutation(
+        "What is known of a caller is never older than two seconds",
+        f"{SOURCE}/auth/access.py",
+        "(age := time.monotonic() - entry.as_of) < STALE_SECONDS_MAX:",
+        "(age := time.monotonic() - entry.as_of) < 3600:",
+        ("tests/unit/auth/test_access.py",),
+    ),
+    Mutation(
         "One bad command harms only itself",
         f"{SOURCE}/batching.py",
         "            if len(batch) == 1:\n",

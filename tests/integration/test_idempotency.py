@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import psycopg
 import pytest
 from uuid_utils.compat import uuid7
 
@@ -84,6 +85,17 @@ async def test_fifty_at_once_over_several_group_commits_make_one_payment(databas
     )
     assert {answer.body for answer in answers if isinstance(answer, Answer)} == {answers[0].body}  # type: ignore[union-attr]
     assert sum(isinstance(answer, Answer) and not answer.replayed for answer in answers) == 1
+    assert await count_payments(database, tenant) == 1
+
+
+async def test_a_transaction_whose_key_was_used_meanwhile_is_to_be_run_again(database: Database, tenant: str) -> None:
+    async def lose_the_race() -> None:
+        async with database.transaction([tenant]) as conn:
+            await answer_once(conn, [request(tenant)])
+            await submit(database, request(tenant))
+
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        await lose_the_race()
     assert await count_payments(database, tenant) == 1
 
 
