@@ -84,11 +84,11 @@ async def answer_once(conn: Connection, requests: Sequence[Keyed[Any]]) -> list[
     fresh: dict[Operation[Any, Any], list[Keyed[Any]]] = {}
     claimed: set[Scope] = set()
     for request in requests:
-        if request.scope is None:
-            fresh.setdefault(request.operation, []).append(request)
-        elif request.scope not in first and request.scope not in claimed:
+        if request.scope in first or request.scope in claimed:
+            continue
+        if request.scope:
             claimed.add(request.scope)
-            fresh.setdefault(request.operation, []).append(request)
+        fresh.setdefault(request.operation, []).append(request)
     answers: dict[int, Answer] = {}
     for operation, group in fresh.items():
         outcomes = await operation.use_case(conn, [request.command for request in group])
@@ -175,6 +175,7 @@ async def _insert_answers(conn: Connection, answered: Sequence[tuple[Keyed[Any],
         [
             *_columns(scopes),
             [request.fingerprint for request, _ in answered],
+            # An HTTPStatus is no plain number to ArrayDumper.
             [int(answer.status) for _, answer in answered],
             [answer.location for _, answer in answered],
             [answer.body for _, answer in answered],

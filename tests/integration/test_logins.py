@@ -17,10 +17,12 @@ from payments_ledger.auth import routes as auth_routes
 from payments_ledger.auth.logins import MemoryAttempts, RedisAttempts
 from payments_ledger.auth.queries import User, insert_user
 from payments_ledger.auth.routes import Credentials
+from payments_ledger.errors import TooBusy
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.redis import Pipeline
 from payments_ledger.platform.settings import Settings
 from tests.integration.conftest import Api, serving
+from tests.integration.test_admin_http import audit
 from tests.integration.test_payments_http import assert_problem
 from tests.services import RedisServer
 
@@ -253,3 +255,24 @@ async def test_redis_learns_no_e_mail_address(redis_server: RedisServer) -> None
     assert not [key for key in keys if b"@" in key]
     await attempts.close()
     await pipeline.close()
+
+
+async def test_every_login_is_in_the_audit_log_with_its_address(api: Api, tenant: str, email: str) -> None:
+    answers = [await log_in(api, email, PASSWORD) for _ in range(2)]
+    bearer = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+    subject = (await api.client.get("/v1/me", headers=bearer)).json()["sub"]
+    rows = await audit(api, api.headers(tenant, role="admin"), action="user.log_in")
+    assert [(row["principal"], row["target"], row["address"], row["correlation_id"]) for row in rows] == [
+        (subject, subject, "127.0.0.1", answer.headers["X-Correlation-Id"]) for answer in reversed(answers)
+    ]
+    assert email not in str(rows)
+
+
+async def test_there_is_no_token_without_its_row_in_the_audit_log(
+    api: Api, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_no_room(*_: object) -> list[None]:
+        raise TooBusy
+
+    monkeypatch.setattr(auth_routes, "record_logins", find_no_room)
+    assert_problem(await log_in(api, email, PASSWORD), 503, "too_busy")

@@ -6,15 +6,19 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from payments_ledger.audit import Origin
 from payments_ledger.auth.caller import CallerRoute, current_identity
 from payments_ledger.auth.logins import NO_TENANT, LoginRoute, Logins
 from payments_ledger.auth.passwords import password_matches
 from payments_ledger.auth.queries import User, find_user, tenants_of_email
 from payments_ledger.auth.refusals import Claimed
 from payments_ledger.auth.tokens import Identity, Tokens
+from payments_ledger.auth.use_cases import Login, record_logins
+from payments_ledger.batching import GroupCommit
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import BODY_PROBLEMS, documented
+from payments_ledger.platform.tracing import current_trace
 
 router = APIRouter(prefix="/v1", tags=["auth"], route_class=CallerRoute)
 login_router = APIRouter(prefix="/v1", tags=["auth"], route_class=LoginRoute)
@@ -72,6 +76,10 @@ async def issue_token(request: Request, response: Response, credentials: Credent
             await logins.fail(credentials.email)
             raise BadCredentials
         await logins.succeed(credentials.email, {credentials.tenant_id, user.tenant_id})
+    commands: GroupCommit = request.app.state.commands
+    address = request.client.host if request.client else None
+    # Before the token is given out: there is none without its row in the audit log.
+    await commands.submit(record_logins, Login(user.tenant_id, Origin(str(user.id), address, current_trace())))
     response.headers["Cache-Control"] = "no-store"
     identity = Identity(
         subject=str(user.id),
