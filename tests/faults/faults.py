@@ -22,9 +22,16 @@ type Strike = Callable[[System, random.Random], None]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """`needs` is what must be there for the fault to strike, besides its target."""
+
     name: str
     target: str
+    needs: str | None
     strike: Strike
+
+    def goes_with(self, other: "Fault") -> bool:
+        """Whether both can strike at once: neither needs the other's victim."""
+        return self.target not in (other.target, other.needs) and self.needs != other.target
 
 
 CATALOGUE: Final[dict[str, Fault]] = {}
@@ -35,11 +42,11 @@ SLOW: Final[set[str]] = set()
 LEASE_SECONDS = 35.0
 
 
-def fault(target: str, *, slow: bool = False) -> Callable[[Strike], Strike]:
+def fault(target: str, *, needs: str | None = None, slow: bool = False) -> Callable[[Strike], Strike]:
     """Adds a fault that strikes `target` to the catalogue."""
 
     def add(strike: Strike) -> Strike:
-        CATALOGUE[strike.__name__] = Fault(strike.__name__, target, strike)
+        CATALOGUE[strike.__name__] = Fault(strike.__name__, target, needs, strike)
         if slow:
             SLOW.add(strike.__name__)
         return strike
@@ -106,7 +113,7 @@ def processes_stopped_for_a_moment(system: System, choice: random.Random) -> Non
         process.resume()
 
 
-@fault("processes")
+@fault("processes", needs="rabbitmq")
 def processes_killed_at_failpoints(system: System, choice: random.Random) -> None:
     places = [choice.choice(AT_APIS), choice.choice(AT_WORKERS)]
     struck = [choice.choice(system.apis), choice.choice(system.workers)]
@@ -348,7 +355,7 @@ POISON: Final = [
 ]
 
 
-@fault("rabbitmq")
+@fault("rabbitmq", needs="postgres")
 def messages_repeated_and_reordered(system: System, choice: random.Random) -> None:
     """Whatever was ever published comes again, a day old."""
     with system.owner() as conn:

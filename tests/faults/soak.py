@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tests.faults.faults import CATALOGUE, SLOW, Fault
 from tests.faults.oracle import Verdict, judge
@@ -76,16 +77,17 @@ def _in_turn(faults: list[Fault], choice: random.Random) -> Iterator[Fault]:
 
 
 def _strike(system: System, faults: Iterator[Fault], choice: random.Random, report: Report) -> None:
-    """One fault, or two at once that do not need each other's victim."""
+    """One fault, or two at once."""
     struck = [next(faults)]
     if choice.random() < 0.3:
         second = next(faults)
-        if second.target != struck[0].target and {second.target, struck[0].target} != NEVER_AT_ONCE:
+        if second.goes_with(struck[0]) and {second.target, struck[0].target} != NEVER_AT_ONCE:
             struck.append(second)
         else:
             second.strike(system, choice)
             system.heal()
             report.faults[second.name] += 1
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {' and '.join(fault.name for fault in struck)}\n")
     with ThreadPoolExecutor() as threads:
         for striking in [threads.submit(fault.strike, system, random.Random(choice.random())) for fault in struck]:
             striking.result()
