@@ -31,7 +31,9 @@ class Fault:
 
     def goes_with(self, other: "Fault") -> bool:
         """Whether both can strike at once: neither needs the other's victim."""
-        return self.target not in (other.target, other.needs) and self.needs != other.target
+        targets = {self.target, other.target}
+        # A process must be there for a fault of the database to strike, and the database for a process to start.
+        return len(targets) == 2 and targets != {"processes", "postgres"} and not targets & {self.needs, other.needs}
 
 
 CATALOGUE: Final[dict[str, Fault]] = {}

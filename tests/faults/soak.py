@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,8 +23,6 @@ ROUND_SECONDS = 45.0
 # What was lost in a queue is published again after this time.
 REMIND_AFTER_SECONDS = 5
 REPLAYS_OF_A_ROUND = 150
-# A process or the database must be there for a fault of the other to strike.
-NEVER_AT_ONCE = {"processes", "postgres"}
 
 
 @dataclass
@@ -65,7 +63,6 @@ def soak(system: System, *, seconds: float, seed: int, slow: bool = True) -> Rep
         while time.monotonic() < round_ends:
             time.sleep(choice.uniform(0.1, 0.5))
             _strike(system, faults, choice, report)
-            system.heal()
         report.add(judge(system, load.finish(), replays_max=REPLAYS_OF_A_ROUND))
     return report
 
@@ -77,20 +74,23 @@ def _in_turn(faults: list[Fault], choice: random.Random) -> Iterator[Fault]:
 
 
 def _strike(system: System, faults: Iterator[Fault], choice: random.Random, report: Report) -> None:
-    """One fault, or two at once."""
+    """One fault, or two: at once if they can be."""
     struck = [next(faults)]
     if choice.random() < 0.3:
         second = next(faults)
-        if second.goes_with(struck[0]) and {second.target, struck[0].target} != NEVER_AT_ONCE:
-            struck.append(second)
-        else:
-            second.strike(system, choice)
-            system.heal()
-            report.faults[second.name] += 1
+        if not second.goes_with(struck[0]):
+            _strike_at_once(system, struck, choice, report)
+            struck.clear()
+        struck.append(second)
+    _strike_at_once(system, struck, choice, report)
+
+
+def _strike_at_once(system: System, struck: Sequence[Fault], choice: random.Random, report: Report) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {' and '.join(fault.name for fault in struck)}\n")
     with ThreadPoolExecutor() as threads:
         for striking in [threads.submit(fault.strike, system, random.Random(choice.random())) for fault in struck]:
             striking.result()
+    system.heal()
     report.faults.update(fault.name for fault in struck)
 
 

@@ -18,7 +18,7 @@ from payments_ledger.migrate import migrate
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.platform.messaging import Delivery, Fate, Message
-from payments_ledger.platform.postgres import Database, runtime_role
+from payments_ledger.platform.postgres import Connection, Database, runtime_role
 from payments_ledger.platform.settings import Settings
 from payments_ledger.seed import add_tenant
 from payments_ledger.worker import Worker
@@ -250,3 +250,18 @@ async def test_a_worker_rehearses_and_settles_when_the_faults_end(postgres: Post
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_what_cannot_be_written_to_the_audit_log_is_not_set(
+    chaotic: Api, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(conn: Connection, _: object) -> None:
+        await conn.execute("SELECT 1 / 0")
+
+    admin = chaotic.headers(tenant, role="admin")
+    with monkeypatch.context() as broken:
+        broken.setattr("payments_ledger.audit._insert_records", fail)
+        answer = await chaotic.client.put(CHAOS, json=FAIL, headers=admin)
+    assert_problem(answer, 500, "internal_error")
+    assert (await chaotic.client.get(CHAOS, headers=admin)).json()["enabled"] is False
+    assert (await create(chaotic, chaotic.headers(tenant))).status_code == 201

@@ -17,6 +17,7 @@ from payments_ledger.auth import routes as auth_routes
 from payments_ledger.auth.logins import MemoryAttempts, RedisAttempts
 from payments_ledger.auth.queries import User, insert_user
 from payments_ledger.auth.routes import Credentials
+from payments_ledger.auth.tokens import EVERY_TENANT
 from payments_ledger.errors import TooBusy
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.redis import Pipeline
@@ -276,3 +277,15 @@ async def test_there_is_no_token_without_its_row_in_the_audit_log(
 
     monkeypatch.setattr(auth_routes, "record_logins", find_no_room)
     assert_problem(await log_in(api, email, PASSWORD), 503, "too_busy")
+
+
+async def test_a_global_administrators_login_is_in_the_log_of_global_administrators(
+    api: Api, tenant: str, new_user: Callable[[str, str], Awaitable[None]]
+) -> None:
+    email = f"{uuid4()}@demo"
+    await new_user(EVERY_TENANT, email)
+    answer = await log_in(api, email, PASSWORD, EVERY_TENANT)
+    assert answer.status_code == 200
+    headers = api.headers(EVERY_TENANT, role="admin", home=EVERY_TENANT)
+    rows = await audit(api, headers, action="user.log_in")
+    assert answer.headers["X-Correlation-Id"] in {row["correlation_id"] for row in rows}

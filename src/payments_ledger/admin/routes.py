@@ -269,7 +269,9 @@ async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> Cha
     database: Database = request.app.state.database
     # The one change that is not PostgreSQL's own: it is made before its audit row commits, and not without it.
     async with database.transaction([caller.tenant_id]) as conn:
-        record_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
+        # A part of the transaction ends when all of it was written.
+        async with conn.transaction():
+            record_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
         await chaos.set_faults(caller.tenant_id, faults)
     return body
 

@@ -86,27 +86,31 @@ async def test_what_is_in_use_is_renewed_in_one_transaction_and_nobody_waits_for
         known = await directory.cache.user("t", user)
         assert known is not None
         assert known.roles == ("ops",)
-    while not directory.asked:
-        await asyncio.sleep(0.01)
-    directory.pause.set()
-    while (known := await directory.cache.user("t", users[-1])) and known.roles:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not directory.asked:
+            await asyncio.sleep(0.01)
+        directory.pause.set()
+        while (known := await directory.cache.user("t", users[-1])) and known.roles:
+            await asyncio.sleep(0.01)
     assert directory.asked[0] == {("t", UUID(user)) for user in users}
 
 
 async def test_a_renewal_that_fails_is_tried_again_within_the_bound(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await directory.cache.user("t", SUBJECT)
+    # So that only a renewal can bring the change.
+    monkeypatch.setattr(access, "STALE_SECONDS_MAX", 3600)
     monkeypatch.setattr(access, "RENEW_SECONDS", 0)
+    await directory.cache.user("t", SUBJECT)
     directory.is_away = True
     for _ in range(10):
         assert await directory.cache.user("t", SUBJECT)
         await asyncio.sleep(0.01)
     directory.is_away = False
     directory.roles = ()
-    while (known := await directory.cache.user("t", SUBJECT)) and known.roles:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while (known := await directory.cache.user("t", SUBJECT)) and known.roles:
+            await asyncio.sleep(0.01)
     assert known is not None
 
 
