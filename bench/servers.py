@@ -112,7 +112,12 @@ class Books:
                     await add_tenant(conn, tenant_id, "A tenant of the benchmark")
                     await insert_accounts(conn, tenant_id, DEFAULT_ACCOUNTS)
                     await insert_user(
-                        conn, tenant_id=tenant_id, user_id=user_id, email="ops@bench", password_hash="none", role="ops"
+                        conn,
+                        tenant_id=tenant_id,
+                        user_id=user_id,
+                        email="ops@bench",
+                        password_hash="none",
+                        roles=["ops"],
                     )
                     identity = Identity(
                         str(user_id), tenant_id, ("ops",), frozenset(ROLE_PERMISSIONS["ops"]), "pro", "region-a"

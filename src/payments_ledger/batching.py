@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ _COLLISIONS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetec
 class _Waiting:
     use_case: UseCase[Any, Any]
     command: Command
+    tenants: frozenset[str]
     answer: asyncio.Future[Any]
     since: float
     link: str | None
@@ -93,8 +94,10 @@ class GroupCommit:
         self._last_began = 0.0
         self._closed = False
 
-    async def submit[C: Command, O](self, use_case: UseCase[C, O], command: C) -> O:
+    async def submit[C: Command, O](self, use_case: UseCase[C, O], command: C, *, tenants: Iterable[str] = ()) -> O:
         """Carries out `command` in some batch and returns its outcome, which is committed by then.
+
+        `tenants` are those whose rows it touches besides its own.
 
         Raises TooBusy (nothing was done), DatabaseAway (nothing was done) or OutcomeUnknown. A caller that is
         cancelled leaves its command in the batch.
@@ -102,7 +105,8 @@ class GroupCommit:
         if self._closed or len(self._queue) >= self._queue_size_max:
             raise TooBusy
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(use_case, command, loop.create_future(), time.monotonic(), traceparent_to_link())
+        touched = frozenset({command.tenant_id, *tenants})
+        waiting = _Waiting(use_case, command, touched, loop.create_future(), time.monotonic(), traceparent_to_link())
         self._queue.append(waiting)
         self._start_batches()
         patience = loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
@@ -197,7 +201,7 @@ class GroupCommit:
         span = start_span("commit batch", "INTERNAL", links=(waiting.link for waiting in batch))
         failure: str | None = "rolled back"
         try:
-            async with self._transaction({waiting.command.tenant_id for waiting in batch}) as conn:
+            async with self._transaction(frozenset().union(*(waiting.tenants for waiting in batch))) as conn:
                 for use_case, group in by_use_case.items():
                     results = await use_case(conn, [waiting.command for waiting in group])
                     outcomes.update(zip(group, results, strict=True))

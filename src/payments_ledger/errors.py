@@ -151,6 +151,10 @@ class PolicyDenied(Forbidden):
     """No policy of the tenant allows this."""
 
 
+class OwnRights(Forbidden):
+    """Nobody changes their own rights. Another administrator may."""
+
+
 class TenantSuspended(Forbidden):
     """The tenant is suspended."""
 

@@ -49,7 +49,7 @@ async def seed(database_url: str) -> None:
                     user_id=uuid7(),
                     email=user.email,
                     password_hash=password_hash,
-                    role=user.role,
+                    roles=[user.role],
                 )
     finally:
         await database.close()

@@ -129,6 +129,13 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
         yield api
 
 
+@pytest.fixture
+async def other_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A second API process, as far as memory goes: it hears of changes only from the database."""
+    async with serving(settings) as api:
+        yield api.client
+
+
 @asynccontextmanager
 async def serving(settings: Settings, *, address: str = "127.0.0.1") -> AsyncIterator[Api]:
     """An application with these settings, and a client who calls it from the address."""

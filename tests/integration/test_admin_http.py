@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -62,18 +61,6 @@ async def audit(api: Api, headers: dict[str, str], **parameters: str) -> list[di
     assert response.status_code == 200, response.text
     entries: list[dict[str, Any]] = response.json()
     return entries
-
-
-@pytest.fixture
-async def other_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A second API process, as far as memory goes: it hears of changes only from the database."""
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ADMIN_ROUTES)

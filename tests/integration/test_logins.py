@@ -62,7 +62,7 @@ def new_user(owner: Database) -> Callable[[str, str], Awaitable[None]]:
         password_hash = passwords.hash_password(PASSWORD)
         async with owner.transaction([tenant_id]) as conn:
             await insert_user(
-                conn, tenant_id=tenant_id, user_id=uuid7(), email=email, password_hash=password_hash, role="ops"
+                conn, tenant_id=tenant_id, user_id=uuid7(), email=email, password_hash=password_hash, roles=["ops"]
             )
 
     return make

@@ -25,6 +25,7 @@ from tests.integration.conftest import opened
 pytestmark = pytest.mark.anyio
 
 IN_ORDER = ["payment.intent.created", "payment.authorized", "payment.settled"]
+OPS = frozenset({"ops"})
 OPERATOR = Origin("cli:tester", None, Trace("corr-operator"))
 ANSWER_SECONDS_MAX = 20
 
@@ -170,11 +171,11 @@ async def test_users_are_added_disabled_and_given_roles_and_the_audit_log_names_
     database_url: str, owner: Database, tenant: str
 ) -> None:
     user = await people.create_user(
-        database_url, tenant_id=tenant, email="New@Test", password="long enough", role="sales"
+        database_url, tenant_id=tenant, email="New@Test", password="long enough", roles=frozenset({"sales"})
     )
     assert (user.email, user.roles) == ("new@test", ["sales"])
     with pytest.raises(UserExists):
-        await people.create_user(database_url, tenant_id=tenant, email="NEW@test", password="another", role="ops")
+        await people.create_user(database_url, tenant_id=tenant, email="NEW@test", password="another", roles=OPS)
     assert (await people.give_roles(database_url, tenant, "NEW@TEST", frozenset({"ops"}))).roles == ["ops"]
     assert (await people.disable_user(database_url, tenant, "new@test", disabled=True)).disabled_at is not None
     assert await people.list_users(database_url, tenant) == [
@@ -191,9 +192,11 @@ async def test_users_are_added_disabled_and_given_roles_and_the_audit_log_names_
 
 async def test_what_cannot_be_done_is_refused_by_name(database_url: str, tenant: str) -> None:
     with pytest.raises(Invalid, match="no role boss"):
-        await people.create_user(database_url, tenant_id=tenant, email="a@b", password="long enough", role="boss")
+        await people.create_user(
+            database_url, tenant_id=tenant, email="a@b", password="long enough", roles=frozenset({"boss"})
+        )
     with pytest.raises(UnknownTenant):
-        await people.create_user(database_url, tenant_id="nobody", email="a@b", password="long enough", role="ops")
+        await people.create_user(database_url, tenant_id="nobody", email="a@b", password="long enough", roles=OPS)
     with pytest.raises(UnknownTenant):
         await people.list_users(database_url, "nobody")
     with pytest.raises(UserNotFound):
@@ -207,7 +210,7 @@ async def test_the_first_global_administrator_of_a_database_without_demo_users_c
         assert await admin_queries.find_tenant(conn, EVERY_TENANT) is not None
     email = f"{uuid4()}@test"
     user = await people.create_user(
-        database_url, tenant_id=EVERY_TENANT, email=email, password="long enough", role="admin"
+        database_url, tenant_id=EVERY_TENANT, email=email, password="long enough", roles=frozenset({"admin"})
     )
     assert user.roles == ["admin"]
 

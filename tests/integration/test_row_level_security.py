@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
     "auth.find_user": lambda conn, w: auth_queries.find_user(conn, w.tenant_id, f"{w.user_id}@test"),
     "auth.insert_roles": lambda conn, w: auth_queries.insert_roles(conn, w.tenant_id, {"r": ["admin"]}),
     "auth.insert_user": lambda conn, w: auth_queries.insert_user(
-        conn, tenant_id=w.tenant_id, user_id=uuid4(), email="new@test", password_hash="x", role="ops"
+        conn, tenant_id=w.tenant_id, user_id=uuid4(), email="new@test", password_hash="x", roles=["ops"]
     ),
     "auth.find_user_accesses": lambda conn, w: auth_queries.find_user_accesses(conn, [(w.tenant_id, w.user_id)]),
     "auth.find_tenant_accesses": lambda conn, w: auth_queries.find_tenant_accesses(conn, [w.tenant_id]),

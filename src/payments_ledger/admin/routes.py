@@ -1,6 +1,6 @@
 """The HTTP routes of administration, all under /v1/admin and for the tenant named in X-Tenant-Id."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -21,23 +21,26 @@ from payments_ledger.admin.queries import AuditFilter
 from payments_ledger.admin.use_cases import (
     Administrator,
     AssignRoles,
+    Change,
     DeletePolicy,
     PutPolicy,
     SetTenantSuspended,
     SetUserDisabled,
     assign_roles,
     delete_policy,
+    lock_tenants,
     put_policy,
+    require_right,
     set_tenant_suspended,
     set_user_disabled,
 )
 from payments_ledger.audit import AuditRecord, change, record_audit
 from payments_ledger.auth.access import AccessCache
-from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, attempt_of, caller_with
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.queries import list_policies
 from payments_ledger.auth.tokens import EVERY_TENANT
-from payments_ledger.batching import Command, GroupCommit, UseCase
+from payments_ledger.batching import GroupCommit, UseCase
 from payments_ledger.chaos import LATENCY_MS_MAX, Chaos, Faults
 from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
 from payments_ledger.ledger.period import Period
@@ -264,11 +267,14 @@ async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> Cha
     """Sets the tenant's faults. They hold in every process within two seconds, and never on these routes."""
     chaos: Chaos = request.app.state.chaos
     faults = Faults(body.enabled, body.fail_percent, body.latency_ms)
-    before = _chaos_settings(await chaos.faults_of(caller.tenant_id))
-    detail = change(before.model_dump(), body.model_dump())
+    administrator = _administrator(caller)
     database: Database = request.app.state.database
     # The one change that is not PostgreSQL's own: it is made before its audit row commits, and not without it.
-    async with database.transaction([caller.tenant_id]) as conn:
+    async with database.transaction([caller.tenant_id, caller.identity.tenant_id]) as conn:
+        await lock_tenants(conn, [(administrator, caller.tenant_id)])
+        await require_right(conn, administrator, caller.tenant_id)
+        before = _chaos_settings(await chaos.faults_of(caller.tenant_id))
+        detail = change(before.model_dump(), body.model_dump())
         # A part of the transaction ends when all of it was written.
         async with conn.transaction():
             record_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
@@ -276,13 +282,14 @@ async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> Cha
     return body
 
 
-async def _submit[C: Command, O](request: Request, use_case: UseCase[C, O | Rejected], command: C) -> O:
+async def _submit[C: Change, O](request: Request, use_case: UseCase[C, O | Rejected], command: C) -> O:
     """The outcome; what was changed counts at once in this process."""
     commands: GroupCommit = request.app.state.commands
     access: AccessCache = request.app.state.access
     user_id = getattr(command, "user_id", None)
     try:
-        outcome = await commands.submit(use_case, command)
+        home = command.administrator.home
+        outcome = await commands.submit(use_case, command, tenants=[home] if home else [])
     finally:
         access.forget(command.tenant_id, str(user_id) if user_id else None)
     if isinstance(outcome, Rejected):
@@ -291,8 +298,7 @@ async def _submit[C: Command, O](request: Request, use_case: UseCase[C, O | Reje
 
 
 def _administrator(caller: Caller) -> Administrator:
-    attempt = attempt_of(caller.identity, caller.tenant, Permission.ADMIN)
-    return Administrator(caller.origin, caller.identity.tenant_id, attempt)
+    return Administrator(caller.origin, caller.identity.tenant_id, datetime.now(UTC))
 
 
 def _global_administrator(caller: Caller) -> Administrator:

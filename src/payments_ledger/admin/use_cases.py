@@ -1,10 +1,13 @@
 """What administrators change, each with its audit row: before, after, and by whom.
 
-Nobody locks himself out: a change after which its author could not administer the tenant any more is refused.
+Who changes something is asked about in the database, under the locks of their tenant and of the one they change: what
+a process remembers may be two seconds old. Nobody changes their own rights, and nobody locks themselves out: a change
+after which its author could not administer the tenant any more is refused.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,21 +15,32 @@ from payments_ledger.admin import queries
 from payments_ledger.admin.documents import show_policy
 from payments_ledger.admin.queries import Tenant, User
 from payments_ledger.audit import AuditRecord, Origin, change, record_audit
+from payments_ledger.auth.access import standing_of
 from payments_ledger.auth.policy import (
     DEFAULT_POLICIES,
     ROLE_PERMISSIONS,
     Attempt,
+    Effect,
     Permission,
     Policy,
-    decide,
+    require_allowed,
+    require_permission,
 )
-from payments_ledger.auth.queries import insert_roles, insert_user, list_policies, put_policies
+from payments_ledger.auth.queries import (
+    find_tenant_accesses,
+    find_user_accesses,
+    insert_roles,
+    insert_user,
+    list_policies,
+    put_policies,
+)
 from payments_ledger.auth.tokens import EVERY_TENANT
-from payments_ledger.batching import Command, UseCase
+from payments_ledger.batching import UseCase
 from payments_ledger.errors import (
     Invalid,
     LedgerError,
     LocksOut,
+    OwnRights,
     PolicyNotFound,
     Rejected,
     TenantExists,
@@ -46,15 +60,14 @@ POLICIES_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """Who changes something: `attempt` is this very request, `home` the tenant whose policies bind them."""
+    """Who changes something, and when they asked for it (`at`, with a zone).
+
+    `home` is the tenant that they are a user of; None for an operator at the machine, whom no role and no policy binds.
+    """
 
     origin: Origin
-    home: str
-    attempt: Attempt
-
-    def is_locked_out(self, tenant_id: str, policies: Iterable[Policy]) -> bool:
-        """Whether they could not do this once more under the policies."""
-        return self.home == tenant_id and not decide(policies, self.attempt).allowed
+    home: str | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,7 @@ class AddUser:
     user_id: UUID
     email: str
     password_hash: str = field(repr=False)
-    role: str
+    roles: frozenset[str]
     administrator: Administrator
 
 
@@ -119,20 +132,77 @@ class SetTenantSuspended:
     administrator: Administrator
 
 
-def one_by_one[C: Command, O](carry_out: Callable[[Connection, C], Awaitable[O]]) -> UseCase[C, O | Rejected]:
-    """A use case of commands that are rare: each reads what the one before has written."""
+type Change = AddTenant | AddUser | PutPolicy | DeletePolicy | SetUserDisabled | AssignRoles | SetTenantSuspended
+
+
+async def lock_tenants(conn: Connection, changes: Sequence[tuple[Administrator, str]]) -> None:
+    """Has changes wait for all others of the same tenants and by users of the same tenants.
+
+    `changes` are their authors and the tenants that they change; the transaction must name both tenants.
+    """
+    homes = {administrator.home for administrator, _ in changes if administrator.home is not None}
+    for tenant_id in sorted(homes | {tenant_id for _, tenant_id in changes}):
+        await queries.lock_tenant(conn, tenant_id)
+
+
+async def require_right(conn: Connection, administrator: Administrator, tenant_id: str) -> None:
+    """Raises unless the administrator, as the database has them now, may administer the tenant.
+
+    Raises TokenRevoked, UnknownTenant, TenantSuspended, PermissionDenied or PolicyDenied.
+    """
+    if administrator.home is None:
+        return
+    subject = administrator.origin.principal
+    key = administrator.home, UUID(subject)
+    users = await find_user_accesses(conn, [key])
+    tenants = await find_tenant_accesses(conn, {administrator.home, tenant_id})
+    standing = standing_of(users.get(key), tenants.get(administrator.home), tenants.get(tenant_id))
+    require_permission(standing.user.permissions, Permission.ADMIN)
+    attempt = Attempt(
+        action=Permission.ADMIN,
+        subject=subject,
+        roles=frozenset(standing.user.roles),
+        plan=standing.tenant.plan,
+        region=standing.tenant.region,
+        at=administrator.at,
+    )
+    require_allowed(standing.home.policies, attempt)
+
+
+def one_by_one[C: Change, O](carry_out: Callable[[Connection, C], Awaitable[O]]) -> UseCase[C, O | Rejected]:
+    """A use case of commands that are rare: each reads what the one before has written, its author included."""
 
     async def carry_out_each(conn: Connection, commands: Sequence[C]) -> list[O | Rejected]:
-        outcomes: dict[int, O | Rejected] = {}
-        # Always in the order of the tenants, whose rows are locked.
-        for command in sorted(commands, key=lambda command: command.tenant_id):
+        await lock_tenants(conn, [(command.administrator, command.tenant_id) for command in commands])
+        outcomes: list[O | Rejected] = []
+        for command in commands:
             try:
-                outcomes[id(command)] = await carry_out(conn, command)
+                await require_right(conn, command.administrator, command.tenant_id)
+                # What turns out to be refused writes nothing.
+                async with conn.transaction():
+                    outcome = await carry_out(conn, command)
+                    await _require_right_still(conn, command)
+                outcomes.append(outcome)
             except LedgerError as error:
-                outcomes[id(command)] = Rejected(error)
-        return [outcomes[id(command)] for command in commands]
+                outcomes.append(Rejected(error))
+        return outcomes
 
     return carry_out_each
+
+
+async def _require_right_still(conn: Connection, command: Change) -> None:
+    """Raises LocksOut if its author could not make the change once more, OwnRights if it is about themselves."""
+    try:
+        await require_right(conn, command.administrator, command.tenant_id)
+    except LedgerError:
+        raise LocksOut from None
+    if isinstance(command, SetUserDisabled | AssignRoles) and _is_author(command, str(command.user_id)):
+        raise OwnRights
+
+
+def _is_author(command: Change, subject: str) -> bool:
+    administrator = command.administrator
+    return administrator.home == command.tenant_id and administrator.origin.principal == subject
 
 
 async def begin_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
@@ -160,83 +230,74 @@ async def _add_tenant(conn: Connection, command: AddTenant) -> Tenant:
 
 async def _add_user(conn: Connection, command: AddUser) -> User:
     """Raises UnknownTenant, UserExists, or Invalid for a role that the tenant does not have."""
-    if await queries.lock_tenant(conn, command.tenant_id) is None:
+    if await queries.find_tenant(conn, command.tenant_id) is None:
         raise UnknownTenant
     # Nobody but the migrations may have made the home of the global administrators: its first user finds no role yet.
     await insert_roles(conn, command.tenant_id, ROLE_PERMISSIONS)
-    if command.role not in await queries.list_permissions_by_role(conn, command.tenant_id):
-        raise Invalid("role", f"The tenant has no role {command.role}.")
+    await _require_roles(conn, command.tenant_id, command.roles)
     is_new = await insert_user(
         conn,
         tenant_id=command.tenant_id,
         user_id=command.user_id,
         email=command.email,
         password_hash=command.password_hash,
-        role=command.role,
+        roles=command.roles,
     )
     if not is_new:
         raise UserExists
-    detail = change(None, {"email": command.email, "roles": [command.role]})
+    detail = change(None, {"email": command.email, "roles": sorted(command.roles)})
     _record(conn, command, "user.create", str(command.user_id), detail)
-    added = await queries.find_user(conn, command.tenant_id, command.user_id)
-    assert added is not None
-    return added
+    return await _find_user(conn, command)
 
 
 async def _put_policy(conn: Connection, command: PutPolicy) -> Policy:
-    """Raises TooManyPolicies or LocksOut."""
-    policies = await _lock_policies(conn, command.tenant_id)
-    before = policies.get(command.policy.name)
-    policies[command.policy.name] = command.policy
-    if len(policies) > POLICIES_MAX:
+    """Raises TooManyPolicies or OwnRights."""
+    policies = await _list_policies(conn, command.tenant_id)
+    before, after = policies.get(command.policy.name), command.policy
+    if before is None and len(policies) >= POLICIES_MAX:
         raise TooManyPolicies
-    if command.administrator.is_locked_out(command.tenant_id, policies.values()):
-        raise LocksOut
-    if before != command.policy:
-        await put_policies(conn, command.tenant_id, [command.policy])
-        detail = change(_shown(before), _shown(command.policy))
-        _record(conn, command, "policy.put", command.policy.name, detail)
-    return command.policy
+    if before != after:
+        _require_others(command, freed_from=before, allowed_by=after)
+        await put_policies(conn, command.tenant_id, [after])
+        _record(conn, command, "policy.put", after.name, change(_shown(before), _shown(after)))
+    return after
 
 
 async def _delete_policy(conn: Connection, command: DeletePolicy) -> None:
-    """Raises PolicyNotFound or LocksOut."""
-    policies = await _lock_policies(conn, command.tenant_id)
-    before = policies.pop(command.name, None)
+    """Raises PolicyNotFound or OwnRights."""
+    before = (await _list_policies(conn, command.tenant_id)).get(command.name)
     if before is None:
         raise PolicyNotFound
-    if command.administrator.is_locked_out(command.tenant_id, policies.values()):
-        raise LocksOut
+    _require_others(command, freed_from=before)
     await queries.delete_policy(conn, command.tenant_id, command.name)
     _record(conn, command, "policy.delete", command.name, change(_shown(before), None))
 
 
+def _require_others(command: Change, *, freed_from: Policy | None, allowed_by: Policy | None = None) -> None:
+    """Raises OwnRights if the change frees its author from a policy that names them, or allows them by name."""
+    subject = command.administrator.origin.principal
+    is_freed = freed_from and freed_from.effect is Effect.DENY and subject in freed_from.subjects
+    is_allowed = allowed_by and allowed_by.effect is Effect.ALLOW and subject in allowed_by.subjects
+    if _is_author(command, subject) and (is_freed or is_allowed):
+        raise OwnRights
+
+
 async def _set_user_disabled(conn: Connection, command: SetUserDisabled) -> User:
-    """Raises UserNotFound or LocksOut."""
-    user = await _lock_user(conn, command)
-    if command.disabled and _is_themselves(command):
-        raise LocksOut
+    """Raises UserNotFound."""
+    user = await _find_user(conn, command)
     if (user.disabled_at is not None) == command.disabled:
         return user
     await queries.set_disabled(conn, command.tenant_id, user.id, command.disabled)
     action = "user.disable" if command.disabled else "user.enable"
     detail = change({"disabled": not command.disabled}, {"disabled": command.disabled})
     _record(conn, command, action, str(user.id), detail)
-    return await _lock_user(conn, command)
+    return await _find_user(conn, command)
 
 
 async def _assign_roles(conn: Connection, command: AssignRoles) -> User:
-    """Raises UserNotFound, LocksOut, or Invalid for a role that the tenant does not have."""
-    user = await _lock_user(conn, command)
-    permissions_by_role = await queries.list_permissions_by_role(conn, command.tenant_id)
-    if unknown := sorted(command.roles - permissions_by_role.keys()):
-        raise Invalid("roles", f"The tenant has no role {unknown[0]}.")
-    if _is_themselves(command):
-        administers = any(Permission.ADMIN in permissions_by_role[role] for role in command.roles)
-        policies = await list_policies(conn, [command.tenant_id])
-        attempt = replace(command.administrator.attempt, roles=command.roles)
-        if not administers or not decide(policies.get(command.tenant_id, ()), attempt).allowed:
-            raise LocksOut
+    """Raises UserNotFound, or Invalid for a role that the tenant does not have."""
+    user = await _find_user(conn, command)
+    await _require_roles(conn, command.tenant_id, command.roles)
     if set(user.roles) == command.roles:
         return user
     await queries.replace_roles(conn, command.tenant_id, user.id, command.roles)
@@ -247,7 +308,7 @@ async def _assign_roles(conn: Connection, command: AssignRoles) -> User:
 
 async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -> Tenant:
     """Raises UnknownTenant, or LocksOut for the tenant of the global administrators."""
-    tenant = await queries.lock_tenant(conn, command.tenant_id)
+    tenant = await queries.find_tenant(conn, command.tenant_id)
     if tenant is None:
         raise UnknownTenant
     if command.suspended and tenant.id == EVERY_TENANT:
@@ -258,7 +319,7 @@ async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -
     action = "tenant.suspend" if command.suspended else "tenant.resume"
     detail = change({"suspended": not command.suspended}, {"suspended": command.suspended})
     _record(conn, command, action, tenant.id, detail)
-    changed = await queries.lock_tenant(conn, tenant.id)
+    changed = await queries.find_tenant(conn, tenant.id)
     assert changed is not None
     return changed
 
@@ -271,32 +332,30 @@ set_user_disabled = one_by_one(_set_user_disabled)
 assign_roles = one_by_one(_assign_roles)
 set_tenant_suspended = one_by_one(_set_tenant_suspended)
 
-type _Change = AddTenant | AddUser | PutPolicy | DeletePolicy | SetUserDisabled | AssignRoles | SetTenantSuspended
 
-
-async def _lock_policies(conn: Connection, tenant_id: str) -> dict[str, Policy]:
-    await queries.lock_tenant(conn, tenant_id)
+async def _list_policies(conn: Connection, tenant_id: str) -> dict[str, Policy]:
     policies = await list_policies(conn, [tenant_id])
     return {policy.name: policy for policy in policies.get(tenant_id, ())}
 
 
-async def _lock_user(conn: Connection, command: SetUserDisabled | AssignRoles) -> User:
-    await queries.lock_tenant(conn, command.tenant_id)
+async def _find_user(conn: Connection, command: AddUser | SetUserDisabled | AssignRoles) -> User:
     user = await queries.find_user(conn, command.tenant_id, command.user_id)
     if user is None:
         raise UserNotFound
     return user
 
 
-def _is_themselves(command: SetUserDisabled | AssignRoles) -> bool:
-    administrator = command.administrator
-    return administrator.home == command.tenant_id and administrator.origin.principal == str(command.user_id)
+async def _require_roles(conn: Connection, tenant_id: str, roles: frozenset[str]) -> None:
+    """Raises Invalid for a role that the tenant does not have."""
+    permissions_by_role = await queries.list_permissions_by_role(conn, tenant_id)
+    if unknown := sorted(roles - permissions_by_role.keys()):
+        raise Invalid("roles", f"The tenant has no role {unknown[0]}.")
 
 
 def _shown(policy: Policy | None) -> dict[str, Any] | None:
     return show_policy(policy).model_dump(mode="json") if policy else None
 
 
-def _record(conn: Connection, command: _Change, action: str, target: str, detail: dict[str, Any]) -> None:
+def _record(conn: Connection, command: Change, action: str, target: str, detail: dict[str, Any]) -> None:
     record = AuditRecord(command.tenant_id, command.administrator.origin, action, target, detail)
     record_audit(conn, [record])

@@ -8,8 +8,9 @@ from functools import partial
 from uuid import UUID
 
 from payments_ledger.auth.queries import TenantAccess, UserAccess, find_tenant_accesses, find_user_accesses
+from payments_ledger.auth.tokens import EVERY_TENANT
 from payments_ledger.batching import GroupCommit, OpenTransaction
-from payments_ledger.errors import TooBusy
+from payments_ledger.errors import TenantSuspended, TokenRevoked, TooBusy, UnknownTenant
 from payments_ledger.platform.postgres import Connection
 
 # A disabled user, a revoked role, a suspended tenant or a changed policy counts after this time in every process.
@@ -21,6 +22,26 @@ RENEW_SECONDS = 1.5
 COLLECT_SECONDS = 0.05
 # Some 10 MB. The entries of those who called longest ago give way.
 ENTRIES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An enabled user, the tenant they belong to, whose policies bind them, and the tenant that they act for."""
+
+    user: UserAccess
+    home: TenantAccess
+    tenant: TenantAccess
+
+
+def standing_of(user: UserAccess | None, home: TenantAccess | None, tenant: TenantAccess | None) -> Standing:
+    """What the database says of a caller; raises TokenRevoked, UnknownTenant or TenantSuspended."""
+    if user is None or home is None:
+        raise TokenRevoked
+    if tenant is None:
+        raise UnknownTenant
+    if tenant.is_suspended and home.tenant_id != EVERY_TENANT:
+        raise TenantSuspended
+    return Standing(user, home, tenant)
 
 
 @dataclass(frozen=True, slots=True)

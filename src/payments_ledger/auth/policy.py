@@ -11,7 +11,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity
-from payments_ledger.errors import PermissionDenied, WrongTenant
+from payments_ledger.errors import PermissionDenied, PolicyDenied, WrongTenant
 from payments_ledger.money import Money
 
 
@@ -137,6 +137,13 @@ def decide(policies: Iterable[Policy], attempt: Attempt) -> Verdict:
                 return Verdict(False, policy.name)
             allowed_by = allowed_by or policy.name
     return Verdict(allowed_by is not None, allowed_by)
+
+
+def require_allowed(policies: Iterable[Policy], attempt: Attempt) -> None:
+    """Raises PolicyDenied unless the policies allow the attempt."""
+    verdict = decide(policies, attempt)
+    if not verdict.allowed:
+        raise PolicyDenied(f"The policy {verdict.policy} denies this." if verdict.policy else None)
 
 
 def require_tenant(identity: Identity, permission: Permission, tenant_id: str) -> None:

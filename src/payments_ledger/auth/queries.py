@@ -83,9 +83,9 @@ async def insert_roles(conn: Connection, tenant_id: str, permissions_by_role: Ma
 
 
 async def insert_user(
-    conn: Connection, *, tenant_id: str, user_id: UUID, email: str, password_hash: str, role: str
+    conn: Connection, *, tenant_id: str, user_id: UUID, email: str, password_hash: str, roles: Collection[str]
 ) -> bool:
-    """Adds a user with one role, unless the tenant has a user of this e-mail; whether one was added."""
+    """Adds a user with these roles, unless the tenant has a user of this e-mail; whether one was added."""
     cursor = await conn.execute(
         """
         INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, %s)
@@ -97,7 +97,8 @@ async def insert_user(
     is_new = await cursor.fetchone() is not None
     if is_new:
         await conn.execute(
-            "INSERT INTO user_roles (tenant_id, user_id, role) VALUES (%s, %s, %s)", [tenant_id, user_id, role]
+            "INSERT INTO user_roles (tenant_id, user_id, role) SELECT %s, %s, role FROM unnest(%s::text[]) AS role",
+            [tenant_id, user_id, sorted(roles)],
         )
     return is_new
 

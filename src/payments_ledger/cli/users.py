@@ -16,6 +16,10 @@ commands = typer.Typer(no_args_is_help=True, help="Users: add them, disable them
 PASSWORD_LENGTH_MIN = 8
 PASSWORD_LENGTH_MAX = 1024
 
+RoleArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="ROLE…", help="Roles of the tenant: admin, ops, sales or its own.")
+]
+RoleOptions = Annotated[list[str] | None, typer.Option("--role", help="The same, as an option; can be repeated.")]
 Email = Annotated[str, typer.Argument(help="E-mail address, in any case.")]
 
 
@@ -38,15 +42,19 @@ def list_(tenant: Tenant, json: Json = False) -> None:
 def add(
     email: Annotated[str, typer.Argument(help="E-mail address, unique in the tenant.", callback=_new_email)],
     tenant: Tenant,
-    role: Annotated[str, typer.Option(help="A role of the tenant: admin, ops, sales or its own.")],
+    roles: RoleArguments = None,
+    role: RoleOptions = None,
     json: Json = False,
 ) -> None:
     """Add a user. Asks for the password, or reads it from standard input if that is not a terminal."""
     from payments_ledger.operations.people import create_user
 
+    given = _all_roles(roles, role)
+    if not given:
+        raise typer.BadParameter("A new user needs a role.")
     settings = read_settings()
     password = _read_password()
-    work = create_user(settings.database_url, tenant_id=tenant, email=email, password=password, role=role)
+    work = create_user(settings.database_url, tenant_id=tenant, email=email, password=password, roles=given)
     _tell([run(settings, work)], json)
 
 
@@ -62,18 +70,19 @@ def enable(email: Email, tenant: Tenant, json: Json = False) -> None:
     _set_disabled(email, tenant, False, json)
 
 
-@commands.command()
-def roles(
-    email: Email,
-    tenant: Tenant,
-    role: Annotated[list[str] | None, typer.Argument(help="Exactly these from now on; none takes all away.")] = None,
-    json: Json = False,
+@commands.command("roles")
+def give(
+    email: Email, tenant: Tenant, roles: RoleArguments = None, role: RoleOptions = None, json: Json = False
 ) -> None:
-    """Give a user exactly these roles, and take all others away."""
+    """Give a user exactly these roles, and take all others away; without any, all are taken away."""
     from payments_ledger.operations.people import give_roles
 
     settings = read_settings()
-    _tell([run(settings, give_roles(settings.database_url, tenant, email, frozenset(role or ())))], json)
+    _tell([run(settings, give_roles(settings.database_url, tenant, email, _all_roles(roles, role)))], json)
+
+
+def _all_roles(arguments: list[str] | None, options: list[str] | None) -> frozenset[str]:
+    return frozenset([*(arguments or ()), *(options or ())])
 
 
 def _set_disabled(email: str, tenant: str, disabled: bool, json: bool) -> None:

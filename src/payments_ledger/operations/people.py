@@ -1,7 +1,8 @@
 """Tenants and users from the command line: the use cases of administration, by an operator whom no policy binds."""
 
 import asyncio
-import getpass
+import os
+import pwd
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -24,7 +25,6 @@ from payments_ledger.admin.use_cases import (
 )
 from payments_ledger.audit import Origin
 from payments_ledger.auth.passwords import hash_password
-from payments_ledger.auth.policy import Attempt, Permission
 from payments_ledger.batching import Command, UseCase
 from payments_ledger.errors import Rejected, UnknownTenant, UserNotFound
 from payments_ledger.operations.opened import transaction
@@ -35,12 +35,13 @@ USERS_AT_ONCE = 1000
 
 
 def operator() -> Origin:
-    """Whoever runs this program, by the name that the operating system has for them."""
+    """Whoever runs this program, by the system's name for their user id: what the environment says is theirs to set."""
+    user_id = os.getuid()
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
+        name = pwd.getpwuid(user_id).pw_name
+    except KeyError:
         # A container may run under a number that no user has.
-        name = "unknown"
+        name = str(user_id)
     return Origin(f"cli:{name}", None, current_trace())
 
 
@@ -75,10 +76,10 @@ async def list_users(database_url: str, tenant_id: str) -> list[User]:
                 return users
 
 
-async def create_user(database_url: str, *, tenant_id: str, email: str, password: str, role: str) -> User:
-    """Raises UnknownTenant, UserExists, Invalid (the role) or Unavailable."""
+async def create_user(database_url: str, *, tenant_id: str, email: str, password: str, roles: frozenset[str]) -> User:
+    """Raises UnknownTenant, UserExists, Invalid (a role) or Unavailable."""
     password_hash = await asyncio.to_thread(hash_password, password)
-    command = AddUser(tenant_id, uuid7(), email.lower(), password_hash, role, _administrator())
+    command = AddUser(tenant_id, uuid7(), email.lower(), password_hash, roles, _administrator())
     return await _carry_out(database_url, add_user, command)
 
 
@@ -113,7 +114,4 @@ async def _carry_out[C: Command, O](database_url: str, use_case: UseCase[C, O | 
 
 
 def _administrator() -> Administrator:
-    """Nobody at the machine can lock himself out, so the attempt is never decided upon."""
-    origin = operator()
-    attempt = Attempt(Permission.ADMIN, origin.principal, frozenset(), "", "", datetime.now(UTC))
-    return Administrator(origin, home="", attempt=attempt)
+    return Administrator(operator(), home=None, at=datetime.now(UTC))
