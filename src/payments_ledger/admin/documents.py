@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from datetime import time
 from decimal import Decimal
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Permission, Policy
+from payments_ledger.auth.zones import find_zone, is_same_everywhere
 from payments_ledger.errors import Invalid
 from payments_ledger.money import format_amount, parse_money
 
@@ -131,11 +131,9 @@ def _amount_range(terms: AmountTerms) -> AmountRange:
 def _daily_hours(terms: HoursTerms) -> DailyHours:
     if terms.start == terms.end:
         raise Invalid("hours", "The hours must not end when they start.")
-    try:
-        zone = ZoneInfo(terms.zone)
-    except (KeyError, ValueError, OSError):
-        raise Invalid("hours/zone", "This is no IANA time zone such as America/Sao_Paulo.") from None
-    return DailyHours(time.fromisoformat(terms.start), time.fromisoformat(terms.end), zone)
+    if not is_same_everywhere(terms.zone):
+        raise Invalid("hours/zone", "This is no IANA time zone such as America/Sao_Paulo.")
+    return DailyHours(time.fromisoformat(terms.start), time.fromisoformat(terms.end), find_zone(terms.zone))
 
 
 def _text(amount: int | None, currency: str) -> str | None:

@@ -53,6 +53,8 @@ from payments_ledger.platform.problems import BODY_PROBLEMS, documented
 router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
 
 Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
+# Not bound by a policy that cannot be decided on this machine: it must be possible to remove that one.
+PolicyMender = Annotated[Caller, Depends(caller_with(Permission.ADMIN, mends_policies=True))]
 PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
 Wanted = Annotated[str | None, Query(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
 
@@ -118,7 +120,7 @@ class ChaosSettings(BaseModel):
 
 
 @router.get("/policies", responses=READ_PROBLEMS)
-async def list_tenant_policies(request: Request, caller: Admin) -> list[PolicyDocument]:
+async def list_tenant_policies(request: Request, caller: PolicyMender) -> list[PolicyDocument]:
     """The tenant's policies, in the order of their names."""
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
@@ -134,9 +136,10 @@ async def put_tenant_policy(request: Request, caller: Admin, name: PolicyName, b
 
 
 @router.delete("/policies/{name}", status_code=HTTPStatus.NO_CONTENT, responses=CHANGE_PROBLEMS)
-async def delete_tenant_policy(request: Request, caller: Admin, name: PolicyName) -> None:
+async def delete_tenant_policy(request: Request, caller: PolicyMender, name: PolicyName) -> None:
     """Removes the policy. A tenant without any is one in which nobody may do anything."""
-    await _submit(request, delete_policy, DeletePolicy(caller.tenant_id, name, _administrator(caller)))
+    administrator = _administrator(caller, mends_policies=True)
+    await _submit(request, delete_policy, DeletePolicy(caller.tenant_id, name, administrator))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -297,8 +300,8 @@ async def _submit[C: Change, O](request: Request, use_case: UseCase[C, O | Rejec
     return outcome
 
 
-def _administrator(caller: Caller) -> Administrator:
-    return Administrator(caller.origin, caller.identity.tenant_id, datetime.now(UTC))
+def _administrator(caller: Caller, *, mends_policies: bool = False) -> Administrator:
+    return Administrator(caller.origin, caller.identity.tenant_id, datetime.now(UTC), mends_policies)
 
 
 def _global_administrator(caller: Caller) -> Administrator:

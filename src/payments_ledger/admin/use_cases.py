@@ -68,6 +68,7 @@ class Administrator:
     origin: Origin
     home: str | None
     at: datetime
+    mends_policies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ async def require_right(conn: Connection, administrator: Administrator, tenant_i
         plan=standing.tenant.plan,
         region=standing.tenant.region,
         at=administrator.at,
+        mends_policies=administrator.mends_policies,
     )
     require_allowed(standing.home.policies, attempt)
 

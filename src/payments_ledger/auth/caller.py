@@ -60,31 +60,30 @@ class Caller:
     tenant: TenantAccess
     policies: tuple[Policy, ...]
 
-    def require(self, permission: Permission, money: Money | None = None) -> None:
+    def require(self, permission: Permission, money: Money | None = None, *, mends_policies: bool = False) -> None:
         """Raises PermissionDenied or PolicyDenied unless roles and policies allow this now.
 
         A route that moves an amount calls this once more as soon as it knows the amount.
         """
         require_permission(self.identity.permissions, permission)
-        require_allowed(self.policies, attempt_of(self.identity, self.tenant, permission, money))
+        identity, tenant = self.identity, self.tenant
+        attempt = Attempt(
+            action=permission,
+            subject=identity.subject,
+            roles=frozenset(identity.roles),
+            plan=tenant.plan,
+            region=tenant.region,
+            # By this process's clock.
+            at=datetime.now(UTC),
+            money=money,
+            mends_policies=mends_policies,
+        )
+        require_allowed(self.policies, attempt)
 
     @property
     def is_bound_by_amounts(self) -> bool:
         """Whether it can depend on an amount what the caller may do."""
         return any(policy.amount for policy in self.policies)
-
-
-def attempt_of(identity: Identity, tenant: TenantAccess, permission: Permission, money: Money | None = None) -> Attempt:
-    """What the identity asks for, now, by this process's clock."""
-    return Attempt(
-        action=permission,
-        subject=identity.subject,
-        roles=frozenset(identity.roles),
-        plan=tenant.plan,
-        region=tenant.region,
-        at=datetime.now(UTC),
-        money=money,
-    )
 
 
 class CallerRoute(ExactJSONRoute):
@@ -115,7 +114,7 @@ async def identify(request: Request) -> Identity:
     return identity
 
 
-async def admit(request: Request, permission: Permission) -> Caller:
+async def admit(request: Request, permission: Permission, *, mends_policies: bool = False) -> Caller:
     """The caller, who may do this for the tenant named in X-Tenant-Id."""
     identity = await identify(request)
     tenant_id = single_header(request, "X-Tenant-Id")
@@ -123,7 +122,7 @@ async def admit(request: Request, permission: Permission) -> Caller:
         raise MissingHeader("X-Tenant-Id is missing.")
     require_tenant(identity, permission, tenant_id)
     caller = await _look_up(request, identity, tenant_id)
-    caller.require(permission)
+    caller.require(permission, mends_policies=mends_policies)
     if permission is not Permission.ADMIN:
         # Never where it is switched off again.
         chaos: Chaos = request.app.state.chaos
@@ -140,11 +139,11 @@ async def tenant_headers(
     """
 
 
-def caller_with(permission: Permission) -> Callable[..., Awaitable[Caller]]:
+def caller_with(permission: Permission, *, mends_policies: bool = False) -> Callable[..., Awaitable[Caller]]:
     """A dependency that admits callers who may do this for the tenant named in X-Tenant-Id."""
 
     async def admitted(request: Request, _headers: Annotated[None, Depends(tenant_headers)]) -> Caller:
-        return await admit(request, permission)
+        return await admit(request, permission, mends_policies=mends_policies)
 
     return admitted
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, time
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from payments_ledger.auth.tokens import EVERY_TENANT, Identity
+from payments_ledger.auth.zones import UnknownZone, Zone
 from payments_ledger.errors import PermissionDenied, PolicyDenied, WrongTenant
 from payments_ledger.money import Money
 
@@ -53,13 +53,18 @@ class AmountRange:
 
 @dataclass(frozen=True, slots=True)
 class DailyHours:
-    """Daily from `start` (inclusive) to `end` (exclusive) by the clocks of `zone`; start after end spans midnight."""
+    """Daily from `start` (inclusive) to `end` (exclusive) by the clocks of `zone`; start after end spans midnight.
+
+    Of a zone that is unknown here, any moment may be within them.
+    """
 
     start: time
     end: time
-    zone: ZoneInfo
+    zone: Zone
 
     def holds(self, instant: datetime) -> bool:
+        if isinstance(self.zone, UnknownZone):
+            return True
         clock = instant.astimezone(self.zone).time()
         if self.start <= self.end:
             return self.start <= clock < self.end
@@ -71,6 +76,7 @@ class Attempt:
     """What is asked for, by whom, for which tenant, and when (`at`, with a zone).
 
     `money` is None where the request has no amount, or none yet: the door is passed before the body is read.
+    `mends_policies` is that it lists or removes policies, by which alone one that nobody can decide is mended.
     """
 
     action: Permission
@@ -80,6 +86,7 @@ class Attempt:
     region: str
     at: datetime
     money: Money | None = None
+    mends_policies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,11 @@ class Policy:
     regions: frozenset[str] = frozenset()
     amount: AmountRange | None = None
     hours: DailyHours | None = None
+
+    @property
+    def is_undecidable(self) -> bool:
+        """Whether this machine cannot tell if the conditions hold. Such a policy denies whatever it may be about."""
+        return self.hours is not None and isinstance(self.hours.zone, UnknownZone)
 
     def meets(self, attempt: Attempt) -> bool:
         """Whether the conditions hold.
@@ -132,8 +144,10 @@ def decide(policies: Iterable[Policy], attempt: Attempt) -> Verdict:
     """Deny wins; where nothing allows, the answer is no."""
     allowed_by: str | None = None
     for policy in policies:
+        if policy.is_undecidable and attempt.mends_policies:
+            continue
         if policy.meets(attempt):
-            if policy.effect is Effect.DENY:
+            if policy.effect is Effect.DENY or policy.is_undecidable:
                 return Verdict(False, policy.name)
             allowed_by = allowed_by or policy.name
     return Verdict(allowed_by is not None, allowed_by)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from psycopg.rows import class_row, dict_row
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Policy
+from payments_ledger.auth.zones import find_zone
 from payments_ledger.platform.postgres import Connection
 
 
@@ -206,7 +206,7 @@ def _policy(row: dict[str, Any]) -> Policy:
         plans=frozenset(row["plans"]),
         regions=frozenset(row["regions"]),
         amount=AmountRange(row["currency"], row["amount_minimum"], row["amount_maximum"]) if row["currency"] else None,
-        hours=DailyHours(row["hours_start"], row["hours_end"], ZoneInfo(row["hours_zone"]))
+        hours=DailyHours(row["hours_start"], row["hours_end"], find_zone(row["hours_zone"]))
         if row["hours_zone"]
         else None,
     )
