@@ -30,6 +30,8 @@ from tests.services import RedisServer
 pytestmark = pytest.mark.anyio
 
 PASSWORD = "right"
+# After the store is back; nobody has to ask for it.
+NOTICED_SECONDS_MAX = 2.5
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +188,19 @@ async def test_without_its_store_no_login_is_admitted_and_tokens_go_on_working(
         async with asyncio.timeout(10):
             while (await log_in(api, email, PASSWORD, tenant)).status_code != 200:
                 await asyncio.sleep(0.1)
+
+
+async def test_after_an_outage_of_its_store_the_first_login_is_admitted(
+    settings: Settings, redis_server: RedisServer, email: str, tenant: str
+) -> None:
+    async with serving(settings.model_copy(update={"redis_url": redis_server.url})) as api:
+        redis_server.stop()
+        try:
+            assert_problem(await log_in(api, email, PASSWORD, tenant), 503, "login_away")
+        finally:
+            redis_server.start()
+        await asyncio.sleep(NOTICED_SECONDS_MAX)
+        assert (await log_in(api, email, PASSWORD, tenant)).status_code == 200
 
 
 async def test_every_refused_login_costs_the_same_work(

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from payments_ledger.platform.redis import PIPELINE_SECONDS_MAX, Pipeline, RedisAway
 from payments_ledger.platform.settings import Settings
@@ -17,6 +18,12 @@ from tests.integration.test_payments_http import BODY, PATH, assert_problem
 from tests.services import RedisServer
 
 pytestmark = pytest.mark.anyio
+
+NOTICED_SECONDS_MAX = 2.5
+
+
+def counted_locally() -> float:
+    return REGISTRY.get_sample_value("ledger_rate_limit_local_total") or 0.0
 
 
 @pytest.fixture
@@ -127,6 +134,23 @@ async def test_without_redis_payments_go_on_under_a_local_limit_and_redis_takes_
         async with asyncio.timeout(10):
             while (await api.client.post(PATH, json=BODY, headers=headers)).status_code == 429:
                 await asyncio.sleep(0.1)
+
+
+async def test_when_redis_returns_it_is_noticed_without_a_request(
+    limited: Settings, tenant: str, redis_server: RedisServer
+) -> None:
+    async with serving(limited) as api:
+        headers = api.headers(tenant)
+        await api.client.get("/v1/me", headers=headers)
+        redis_server.stop()
+        try:
+            assert (await api.client.get("/v1/me", headers=headers)).status_code == 200
+        finally:
+            redis_server.start()
+        before = counted_locally()
+        await asyncio.sleep(NOTICED_SECONDS_MAX)
+        await api.client.get("/v1/me", headers=headers)
+        assert counted_locally() == before
 
 
 async def test_a_mute_redis_costs_one_short_wait_and_then_nothing(

@@ -1,7 +1,6 @@
 """Redis, where it is used: a cache and a counter of requests, never a record of anything."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,9 @@ ANSWER_SECONDS_MAX = 1.0
 PIPELINE_SECONDS_MAX = 0.3
 # Requests that share a pipeline. Beyond it the first would wait for the reading of too many answers.
 PIPELINE_SIZE_MAX = 256
-# After a failure nobody waits for Redis before a question asked on the side was answered; this often it is asked.
-REST_SECONDS = 1.0
+# After a failure nobody waits for Redis before it has answered a question asked in the background, this often: a client
+# that waits a second or two before its next attempt is not refused once more.
+PROBE_SECONDS = 1.0
 
 type Command = tuple[str | bytes | int, ...]
 
@@ -58,24 +58,23 @@ class Pipeline:
     """Commands of concurrent requests in one round trip: while one pipeline is on its way, the next collects.
 
     The round trip belongs to a task of its own. A request that is cancelled leaves its commands in it, so no
-    connection is ever left with an answer that nobody read.
+    connection is ever left with an answer that nobody read. While Redis is unavailable it is probed in the background,
+    so its return costs no request.
     """
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, answer_seconds_max=PIPELINE_SECONDS_MAX)
         self._queue: list[_Waiting] = []
         self._sending: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._away = False
-        self._asked_at = 0.0
+        # While Redis is known to be unavailable.
+        self._probing: asyncio.Task[None] | None = None
 
     async def run(self, *commands: Command) -> list[Any]:
         """The answers to the commands, in their order. Raises RedisAway, at once while Redis is known to be away.
 
         Raises NoScriptError if a script of the commands is not known to Redis.
         """
-        if self._away:
-            self._ask_on_the_side()
+        if self._probing is not None:
             raise RedisAway
         waiting = _Waiting(commands, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
@@ -84,9 +83,11 @@ class Pipeline:
         return await waiting.answer
 
     async def close(self) -> None:
-        for task in (self._sending, self._asking):
-            if task is not None:
-                await asyncio.wait([task])
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
         await self._client.aclose()
 
     async def _send_all(self) -> None:
@@ -108,8 +109,8 @@ class Pipeline:
             answers = iter(await pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
             log.warning("redis away", error=str(error))
-            self._away = True
-            self._asked_at = time.monotonic()
+            if self._probing is None:
+                self._probing = asyncio.create_task(self._probe())
             # Whoever queued meanwhile need not wait for a second failure.
             batch, self._queue = [*batch, *self._queue], []
             for waiting in batch:
@@ -127,16 +128,14 @@ class Pipeline:
             else:
                 _settle(waiting, own)
 
-    def _ask_on_the_side(self) -> None:
-        if self._asking is None and time.monotonic() - self._asked_at > REST_SECONDS:
-            self._asking = asyncio.create_task(self._ask())
-
-    async def _ask(self) -> None:
+    async def _probe(self) -> None:
+        """Returns when Redis answers."""
         try:
-            self._away = not await is_up(self._client)
-            self._asked_at = time.monotonic()
+            await asyncio.sleep(PROBE_SECONDS)
+            while not await is_up(self._client):
+                await asyncio.sleep(PROBE_SECONDS)
         finally:
-            self._asking = None
+            self._probing = None
 
 
 def _settle(waiting: _Waiting, outcome: list[Any] | Exception) -> None:
