@@ -13,7 +13,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from payments_ledger.admin import routes as admin_routes
 from payments_ledger.auth import routes as auth_routes
 from payments_ledger.auth.access import AccessCache
-from payments_ledger.auth.logins import Logins, attempts_of
+from payments_ledger.auth.attempts import attempts_of
+from payments_ledger.auth.logins import Logins
 from payments_ledger.auth.passwords import hash_of_nobody
 from payments_ledger.auth.refusals import Refusals
 from payments_ledger.auth.tokens import Tokens

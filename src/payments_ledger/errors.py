@@ -112,7 +112,7 @@ class InvalidCursor(Unreadable):
 
 
 class LoginRests(Limited):
-    """Too many failed logins in a row with this e-mail address. It rests for a while."""
+    """Too many failed logins with this e-mail address. It rests for a while."""
 
 
 class RateLimited(Limited):

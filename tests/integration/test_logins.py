@@ -12,9 +12,9 @@ from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth import logins, passwords
+from payments_ledger.auth import attempts, logins, passwords
 from payments_ledger.auth import routes as auth_routes
-from payments_ledger.auth.logins import MemoryAttempts, RedisAttempts
+from payments_ledger.auth.attempts import Forgotten, LoginAttempt, MemoryAttempts, RedisAttempts
 from payments_ledger.auth.queries import User, insert_user
 from payments_ledger.auth.routes import Credentials
 from payments_ledger.auth.tokens import EVERY_TENANT
@@ -97,7 +97,7 @@ async def test_ten_failures_in_a_row_make_an_account_rest_for_thirty_minutes(
 
 
 async def test_the_rest_ends(stored: Settings, email: str, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logins, "REST_SECONDS", 1)
+    monkeypatch.setattr(attempts, "REST_SECONDS", 1)
     monkeypatch.setattr(logins, "FAILURES_MAX", 1)
     async with serving(stored) as api:
         await log_in(api, email, "wrong", tenant)
@@ -156,6 +156,72 @@ async def test_attempts_at_the_same_time_are_as_many_as_one_after_the_other(
     assert {answer.status_code for answer in right} == {200}
     wrong = await asyncio.gather(*(log_in(stored_api, email, "wrong", tenant) for _ in range(25)))
     assert Counter(answer.status_code for answer in wrong) == {401: 10, 429: 15}
+
+
+@pytest.fixture
+async def proxied_api(stored: Settings) -> AsyncIterator[Api]:
+    """Behind a proxy that says who calls."""
+    async with serving(stored.model_copy(update={"trusted_proxies": ("192.0.2.1",)}), address="192.0.2.1") as api:
+        yield api
+
+
+def from_address(address: str) -> dict[str, str]:
+    return {"X-Forwarded-For": address}
+
+
+@pytest.mark.parametrize(
+    ("stranger", "user", "shares_the_rest"),
+    [
+        ("203.0.113.1", "203.0.113.1", True),
+        ("203.0.113.1", "203.0.113.2", False),
+        ("203.0.113.1", "::ffff:203.0.113.1", True),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+    ],
+)
+async def test_a_rest_holds_for_the_network_of_its_failures_alone(
+    proxied_api: Api, email: str, tenant: str, stranger: str, user: str, shares_the_rest: bool
+) -> None:
+    wrong = [await log_in(proxied_api, email, "wrong", tenant, from_address(stranger)) for _ in range(12)]
+    assert [answer.status_code for answer in wrong] == [401] * 10 + [429] * 2
+    right = await log_in(proxied_api, email, PASSWORD, tenant, from_address(user))
+    assert right.status_code == (429 if shares_the_rest else 200)
+
+
+@pytest.mark.parametrize(
+    ("networks", "attempts_each"), [(20, 5), (1, 100)], ids=["from everywhere", "refused ones are counted"]
+)
+async def test_after_a_hundred_failures_an_hour_the_e_mail_address_rests_for_everybody(
+    proxied_api: Api, email: str, tenant: str, networks: int, attempts_each: int
+) -> None:
+    guesses = [from_address(f"203.0.113.{n}") for n in range(networks) for _ in range(attempts_each)]
+    for number, stranger in enumerate(guesses, 1):
+        await log_in(proxied_api, email, "wrong", tenant, stranger)
+        # The right password is no failure, however often.
+        if number == 99:
+            for _ in range(3):
+                right = await log_in(proxied_api, email, PASSWORD, tenant, from_address("198.51.100.1"))
+                assert right.status_code == 200
+    for _ in range(12):
+        refused = await log_in(proxied_api, email, PASSWORD, tenant, from_address("198.51.100.1"))
+        assert_problem(refused, 429, "login_rests")
+        assert 3500 <= int(refused.headers["Retry-After"]) <= 3600
+    # And nobody else's.
+    assert (await log_in(proxied_api, f"{uuid4()}@demo", "wrong", tenant)).status_code == 401
+
+
+async def test_whom_strangers_kept_out_has_not_failed_themselves(
+    proxied_api: Api, email: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "HOUR_SECONDS", 1)
+    monkeypatch.setattr(logins, "FAILURES_IN_THE_HOUR_MAX", 1)
+    await log_in(proxied_api, email, "wrong", tenant, from_address("203.0.113.1"))
+    for _ in range(12):
+        refused = await log_in(proxied_api, email, PASSWORD, tenant, from_address("198.51.100.1"))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    await asyncio.sleep(1.05)
+    right = await log_in(proxied_api, email, PASSWORD, tenant, from_address("198.51.100.1"))
+    assert right.status_code == 200
 
 
 async def test_an_address_has_thirty_logins_a_minute_whatever_it_sends(settings: Settings) -> None:
@@ -253,23 +319,30 @@ def count_within(transaction: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_both_stores_keep_the_same_count(redis_server: RedisServer) -> None:
     email = f"{uuid4()}@demo"
-    for attempts in (MemoryAttempts(), RedisAttempts(redis_server.url)):
-        counts = [(await attempts.add(email, tenant_id)).number for tenant_id in ("a", "", "b", "a")]
-        assert counts == [1, 2, 3, 4]
-        await attempts.extend(email)
-        await attempts.forget(email, ["a", "never seen"])
-        assert (await attempts.add(email, "b")).number == 3
-        await attempts.close()
+    for store in (MemoryAttempts(), RedisAttempts(redis_server.url)):
+        here = [LoginAttempt(email, "192.0.2.1", tenant_id) for tenant_id in ("a", "", "b", "a")]
+        there = LoginAttempt(email, "192.0.2.2", "a")
+        counted = [await store.add(attempt) for attempt in (*here, there)]
+        assert [count.in_a_row.number for count in counted] == [1, 2, 3, 4, 1]
+        assert [count.in_the_hour.number for count in counted] == [1, 2, 3, 4, 5]
+        await store.extend(here[0])
+        await store.take_back(here[2])
+        await store.succeed(here[0], ["a", "never seen"])
+        counted = [await store.add(here[2]), await store.add(there)]
+        assert [(count.in_a_row.number, count.in_the_hour.number) for count in counted] == [(2, 5), (2, 6)]
+        assert await store.forget(email) == Forgotten(networks=2, in_rows=4, in_the_hour=6)
+        assert await store.forget(email) == Forgotten(networks=0, in_rows=0, in_the_hour=0)
+        await store.close()
 
 
 async def test_redis_learns_no_e_mail_address(redis_server: RedisServer) -> None:
     email = f"{uuid4()}@demo"
-    attempts, pipeline = RedisAttempts(redis_server.url), Pipeline(redis_server.url)
-    await attempts.add(email, "a")
+    store, pipeline = RedisAttempts(redis_server.url), Pipeline(redis_server.url)
+    await store.add(LoginAttempt(email, "192.0.2.1", "a"))
     [keys] = await pipeline.run(("KEYS", "ledger:login:*"))
     assert keys
     assert not [key for key in keys if b"@" in key]
-    await attempts.close()
+    await store.close()
     await pipeline.close()
 
 

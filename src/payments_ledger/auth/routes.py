@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from payments_ledger.audit import Origin
+from payments_ledger.auth.attempts import NO_TENANT
 from payments_ledger.auth.caller import CallerRoute, current_identity
-from payments_ledger.auth.logins import NO_TENANT, LoginRoute, Logins
+from payments_ledger.auth.logins import LoginRoute, Logins, attempt_of
 from payments_ledger.auth.passwords import password_matches
 from payments_ledger.auth.queries import User, find_user, tenants_of_email
 from payments_ledger.auth.refusals import Claimed
@@ -63,19 +64,21 @@ class Me(BaseModel):
 async def issue_token(request: Request, response: Response, credentials: Credentials) -> AccessToken:
     """Exchanges e-mail and password for a bearer token. Without tenantId the e-mail must belong to one tenant only.
 
-    After 10 failures in a row the e-mail address rests for 30 minutes.
+    After 10 failures in a row from one network (an IPv4 address, an IPv6 /64) the e-mail address rests for it for 30
+    minutes. After 100 failures in an hour, refused attempts included, it rests for everybody until the hour is over.
     """
     tokens: Tokens = request.app.state.tokens
     logins: Logins = request.app.state.logins
     # Whom a refusal will be put down to.
     request.state.claimed = Claimed(credentials.email, credentials.tenant_id)
-    async with logins.turn(credentials.email):
-        await logins.begin(credentials.email, credentials.tenant_id)
+    attempt = attempt_of(request, credentials.email, credentials.tenant_id)
+    async with logins.turn(attempt):
+        await logins.begin(attempt)
         user = await _find_user(request.app.state.database, credentials)
         if not await password_matches(credentials.password, user.password_hash if user else None) or user is None:
-            await logins.fail(credentials.email)
+            await logins.fail(attempt)
             raise BadCredentials
-        await logins.succeed(credentials.email, {credentials.tenant_id, user.tenant_id})
+        await logins.succeed(attempt, user.tenant_id)
     commands: GroupCommit = request.app.state.commands
     address = request.client.host if request.client else None
     # Before the token is given out: there is none without its row in the audit log.

@@ -131,9 +131,10 @@ class Pipeline:
     async def _probe(self) -> None:
         """Returns when Redis answers."""
         try:
-            await asyncio.sleep(PROBE_SECONDS)
-            while not await is_up(self._client):
+            while True:
                 await asyncio.sleep(PROBE_SECONDS)
+                if await is_up(self._client):
+                    return
         finally:
             self._probing = None
 
