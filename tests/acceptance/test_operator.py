@@ -1,10 +1,12 @@
 """The operator's commands as the person on call types them: what they print, and their exit statuses."""
 
 import json
+import os
+import pwd
 import signal
 import subprocess
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -114,13 +116,75 @@ def test_a_user_who_is_added_can_log_in_until_they_are_disabled(engine: Engine) 
     assert "acme" in {tenant["id"] for tenant in rows(command(engine, "tenants", "list", "--json"))}
 
 
+def test_an_operator_ends_the_rest_of_an_e_mail_address_and_is_told_what_was_forgotten(engine: Engine) -> None:
+    rows(command(engine, "tenants", "add", "locked", "--json"))
+    arguments = ("users", "add", "Rests@locked", "--tenant", "locked", "--role", "ops", "--json")
+    rows(command(engine, *arguments, typed="a long password\n"))
+    with engine.api():
+        engine.wait_until_ready()
+        statuses = [token_status(engine, "rests@locked", "wrong", "locked") for _ in range(11)]
+        assert statuses == [401] * 10 + [429]
+        assert token_status(engine, "rests@locked", "a long password", "locked") == 429
+        said = command(engine, "users", "unlock", "RESTS@locked", "--tenant", "locked")
+        assert said.exit_code == 0, said.stderr
+        assert "12 failures in a row (networks: 1), 12 failures in this hour" in said.stdout
+        assert token_status(engine, "rests@locked", "a long password", "locked") == 200
+        again = command(engine, "users", "unlock", "rests@locked")
+        assert (again.exit_code, "not locked" in again.stdout) == (0, True)
+        [found] = rows(command(engine, "users", "unlock", "rests@locked", "--json"))
+        assert found == {
+            "email": "rests@locked",
+            "tenants": ["locked"],
+            "networks": 0,
+            "in_rows": 0,
+            "in_the_hour": 0,
+        }
+    with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', 'locked', false)")
+        audited = conn.execute("SELECT target, principal FROM audit_log WHERE action = 'user.unlock'").fetchall()
+    assert audited == [("rests@locked", f"cli:{pwd.getpwuid(os.getuid()).pw_name}")] * 3
+
+
+def test_what_the_environment_says_of_the_operator_is_not_believed(engine: Engine) -> None:
+    claimed = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "somebody-else")
+    rows(command(engine, "tenants", "add", "claimed", "--json", **claimed))
+    with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', 'claimed', false)")
+        principals = conn.execute("SELECT DISTINCT principal FROM audit_log").fetchall()
+    assert principals == [(f"cli:{pwd.getpwuid(os.getuid()).pw_name}",)]
+
+
+@pytest.mark.parametrize(
+    ("given", "assigned"),
+    [
+        (("ops",), ["ops"]),
+        (("--role", "ops"), ["ops"]),
+        (("ops", "sales"), ["ops", "sales"]),
+        (("--role", "ops", "--role", "sales"), ["ops", "sales"]),
+        (("sales", "--role", "ops"), ["ops", "sales"]),
+    ],
+)
+def test_users_are_added_with_roles_as_they_are_given_roles(
+    engine: Engine, given: tuple[str, ...], assigned: list[str]
+) -> None:
+    email = f"{uuid4()}@demo"
+    [added] = rows(command(engine, "users", "add", email, *given, "--tenant", TENANT, "--json", typed="long enough\n"))
+    assert added["roles"] == assigned
+    assert rows(command(engine, "users", "roles", email, "--tenant", TENANT, "--json"))[0]["roles"] == []
+    assert rows(command(engine, "users", "roles", email, *given, "--tenant", TENANT, "--json"))[0]["roles"] == assigned
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed", "status", "said"),
     [
         (["users", "add", "a@b", "--tenant", TENANT, "--role", "ops"], "short\n", 1, "8 characters"),
         (["users", "add", "a@b", "--tenant", TENANT, "--role", "boss"], "long enough\n", 1, "no role boss"),
         (["users", "add", "ops@demo", "--tenant", TENANT, "--role", "ops"], "long enough\n", 1, "already"),
+        (["users", "add", "a@b", "--tenant", TENANT], "long enough\n", 2, "needs a role"),
+        (["users", "add", "a@b", "ops", "boss", "--tenant", TENANT], "long enough\n", 1, "no role boss"),
         (["users", "disable", "nobody@demo", "--tenant", TENANT], "", 1, "users list"),
+        (["users", "unlock", "nobody@demo"], "", 1, "No tenant has a user nobody@demo."),
+        (["users", "unlock", "ops@demo", "--tenant", "*"], "", 1, "The tenant * has no user ops@demo."),
         (["tenants", "suspend", "nobody"], "", 1, "tenants list"),
         (["tenants", "add", "a b"], "", 2, "letters"),
         (["outbox", "retry"], "", 2, "--all-buried"),
@@ -134,6 +198,14 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
     done = command(engine, *arguments, typed=typed)
     assert done.exit_code == status
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "said"), [("memory://", "Restart the API"), ("redis://127.0.0.1:1/0", "Redis cannot be reached")]
+)
+def test_without_a_redis_that_answers_nobody_is_unlocked(engine: Engine, redis_url: str, said: str) -> None:
+    done = command(engine, "users", "unlock", "ops@demo", "--tenant", TENANT, REDIS_URL=redis_url)
+    assert (done.exit_code, said in done.stderr) == (CANNOT, True), done.stderr
 
 
 def test_without_a_broker_buried_events_are_the_dead_letters(engine: Engine) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from payments_ledger.auth import refusals
 from payments_ledger.auth.refusals import Refusals
+from payments_ledger.auth.tokens import Identity
 from payments_ledger.errors import DatabaseAway, Unauthenticated
 from payments_ledger.platform.postgres import Database
 from tests.integration.books import settle_a_payment
@@ -190,6 +191,20 @@ async def test_refusals_wait_for_a_database_that_is_away(database: Database, mon
     is_away = False
     await queue.drain()
     assert not queue._queue
+
+
+async def test_a_refusal_that_cannot_be_written_is_lost_alone(api: Api, tenant: str, database: Database) -> None:
+    queue, before, lost = Refusals(database.transaction), dropped(), {0, 77, 199}
+    for number in range(200):
+        request = refused_request()
+        # No text of PostgreSQL's holds a zero.
+        subject = "zero \0" if number in lost else f"subject {number}"
+        request.state.identity = Identity(subject, tenant, (), frozenset(), "pro", "region-a")
+        queue.note(request, Unauthenticated())
+    await queue.drain()
+    assert dropped() - before == len(lost)
+    rows = await audit(api, api.headers(tenant, role="admin"), limit="200")
+    assert {row["principal"] for row in rows} == {f"subject {number}" for number in range(200) if number not in lost}
 
 
 async def test_payments_go_on_while_a_flood_is_refused(api: Api, tenant: str) -> None:

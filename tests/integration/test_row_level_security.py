@@ -107,6 +107,7 @@ CASES: dict[str, Case] = {
     "admin.find_tenant": lambda conn, w: admin_queries.find_tenant(conn, w.tenant_id),
     "admin.list_tenants": lambda conn, w: admin_queries.list_tenants(conn),
     "admin.find_user_id": lambda conn, w: admin_queries.find_user_id(conn, w.tenant_id, f"{w.user_id}@test"),
+    "admin.list_tenants_of_user": lambda conn, w: admin_queries.list_tenants_of_user(conn, "nobody@test"),
     "admin.lock_tenant": lambda conn, w: admin_queries.lock_tenant(conn, w.tenant_id),
     "admin.set_suspended": lambda conn, w: admin_queries.set_suspended(conn, w.tenant_id, True),
     "admin.delete_policy": lambda conn, w: admin_queries.delete_policy(conn, w.tenant_id, "what-roles-permit"),

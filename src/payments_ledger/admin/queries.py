@@ -118,6 +118,13 @@ async def find_user_id(conn: Connection, tenant_id: str, email: str) -> UUID | N
     return row[0] if row else None
 
 
+async def list_tenants_of_user(conn: Connection, email: str) -> list[str]:
+    """The tenants that have a user of this e-mail address, disabled or not: a policy shows a login these rows."""
+    await conn.execute("SELECT set_config('payments_ledger.login_email', %s, true)", [email])
+    cursor = await conn.execute("SELECT tenant_id FROM users WHERE email = %s ORDER BY tenant_id", [email])
+    return [tenant_id for (tenant_id,) in await cursor.fetchall()]
+
+
 async def list_users(
     conn: Connection, tenant_id: str, *, after: tuple[datetime, UUID] | None, limit: int
 ) -> list[User]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -72,18 +73,28 @@ class Refusals:
             await asyncio.sleep(GROUP_SECONDS)
             group = list(islice(self._queue, GROUP_SIZE_MAX))
             try:
-                async with self._transaction({EVERY_TENANT} | {record.tenant_id for record in group}) as conn:
-                    await record_refusals(conn, group)
+                await self._write_group(group)
             except (Unavailable, psycopg.OperationalError) as error:
                 # They stay in the queue. An unclear COMMIT may write them twice, which is better than not at all.
                 log.warning("refusals wait", reason=f"{type(error).__name__}: {error}")
-                continue
-            except Exception:
-                # One that cannot be written must not keep the others waiting for ever.
-                log.exception("refusals lost", count=len(group))
-                REFUSALS_DROPPED.inc(len(group))
-            for _ in group:
-                self._queue.popleft()
+
+    async def _write_group(self, group: Sequence[AuditRecord]) -> None:
+        """Writes the group, which is the head of the queue; one that cannot be written is separated and dropped."""
+        try:
+            async with self._transaction({EVERY_TENANT} | {record.tenant_id for record in group}) as conn:
+                await record_refusals(conn, group)
+        except (Unavailable, psycopg.OperationalError):
+            raise
+        except Exception:
+            if len(group) > 1:
+                middle = len(group) // 2
+                await self._write_group(group[:middle])
+                await self._write_group(group[middle:])
+                return
+            log.exception("refusal lost")
+            REFUSALS_DROPPED.inc()
+        for _ in group:
+            self._queue.popleft()
 
 
 def _record(request: Request, error: LedgerError) -> AuditRecord:

@@ -68,6 +68,7 @@ def explained(settings: "Settings") -> Iterator[None]:
 
     from payments_ledger.errors import DatabaseAway, LedgerError, SchemaMissing, Unavailable
     from payments_ledger.platform.messaging import BrokerAway
+    from payments_ledger.platform.redis import RedisAway
 
     try:
         yield
@@ -85,6 +86,8 @@ def explained(settings: "Settings") -> Iterator[None]:
         fail(error.detail, "Try again; payments-ledger status shows what is away.", CANNOT)
     except BrokerAway as error:
         fail(f"RabbitMQ cannot be reached: {error}", "Look at RABBITMQ_URL, and whether it runs.", CANNOT)
+    except RedisAway:
+        fail("Redis cannot be reached.", "Look at REDIS_URL, and whether it runs. Nothing was changed.", CANNOT)
     except LedgerError as error:
         fail(error.detail, _remedy(error), REFUSED)
     except KeyboardInterrupt:

@@ -1,11 +1,22 @@
 """`users`: add them, disable them, give them roles. A password is read from a prompt or from standard input."""
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from payments_ledger.cli.terminal import Json, Tenant, fail, print_columns, print_json, read_settings, run
+from payments_ledger.cli.terminal import (
+    CANNOT,
+    AnyTenant,
+    Json,
+    Tenant,
+    fail,
+    print_columns,
+    print_json,
+    read_settings,
+    run,
+)
 
 if TYPE_CHECKING:
     from payments_ledger.admin.queries import User
@@ -83,6 +94,32 @@ def give(
 
 def _all_roles(arguments: list[str] | None, options: list[str] | None) -> frozenset[str]:
     return frozenset([*(arguments or ()), *(options or ())])
+
+
+@commands.command()
+def unlock(email: Email, tenant: AnyTenant = None, json: Json = False) -> None:
+    """Let a user log in again at once after too many failures, from everywhere."""
+    from payments_ledger.operations.people import find_tenants_of_user, unlock_user
+    from payments_ledger.platform.settings import MEMORY_URL
+
+    settings = read_settings()
+    tenants = run(settings, find_tenants_of_user(settings.database_url, email, tenant))
+    if settings.redis_url.startswith(MEMORY_URL):
+        fail(
+            "With REDIS_URL=memory:// each API process keeps failed logins in its own memory.",
+            "Restart the API to forget them.",
+            CANNOT,
+        )
+    forgotten = run(settings, unlock_user(settings.database_url, settings.redis_url, email, tenants))
+    if json:
+        print_json({"email": email.lower(), "tenants": tenants, **asdict(forgotten)})
+    elif forgotten.networks or forgotten.in_the_hour:
+        typer.echo(
+            f"{email} can log in again in {', '.join(tenants)}. Forgotten: {forgotten.in_rows} failures in a row "
+            f"(networks: {forgotten.networks}), {forgotten.in_the_hour} failures in this hour."
+        )
+    else:
+        typer.echo(f"{email} was not locked: there are no failed logins to forget.")
 
 
 def _set_disabled(email: str, tenant: str, disabled: bool, json: bool) -> None:

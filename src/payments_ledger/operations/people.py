@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -23,7 +24,8 @@ from payments_ledger.admin.use_cases import (
     set_tenant_suspended,
     set_user_disabled,
 )
-from payments_ledger.audit import Origin
+from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.auth.attempts import Forgotten, RedisAttempts
 from payments_ledger.auth.passwords import hash_password
 from payments_ledger.batching import Command, UseCase
 from payments_ledger.errors import Rejected, UnknownTenant, UserNotFound
@@ -94,6 +96,38 @@ async def give_roles(database_url: str, tenant_id: str, email: str, roles: froze
     """Gives the user exactly these roles. Raises UserNotFound, Invalid (a role) or Unavailable."""
     user_id = await _find_user(database_url, tenant_id, email)
     return await _carry_out(database_url, assign_roles, AssignRoles(tenant_id, user_id, roles, _administrator()))
+
+
+async def find_tenants_of_user(database_url: str, email: str, tenant_id: str | None) -> list[str]:
+    """The tenants that have a user of this e-mail address, or the one that is named.
+
+    Raises UserNotFound or Unavailable.
+    """
+    async with transaction(database_url) as conn:
+        tenants = await queries.list_tenants_of_user(conn, email.lower())
+    if tenant_id is not None:
+        tenants = [tenant_id] if tenant_id in tenants else []
+    if not tenants:
+        whose = f"The tenant {tenant_id} has no" if tenant_id is not None else "No tenant has a"
+        raise UserNotFound(f"{whose} user {email}.")
+    return tenants
+
+
+async def unlock_user(database_url: str, redis_url: str, email: str, tenants: Sequence[str]) -> Forgotten:
+    """Forgets the failed logins with the e-mail address, and writes that down in these tenants.
+
+    Raises RedisAway or Unavailable.
+    """
+    origin = operator()
+    attempts = RedisAttempts(redis_url)
+    try:
+        async with transaction(database_url, tenants=tenants) as conn:
+            # A part of the transaction ends when all of it was written: nothing is forgotten without its audit row.
+            async with conn.transaction():
+                record_audit(conn, [AuditRecord(tenant, origin, "user.unlock", email.lower()) for tenant in tenants])
+            return await attempts.forget(email.lower())
+    finally:
+        await attempts.close()
 
 
 async def _find_user(database_url: str, tenant_id: str, email: str) -> UUID:
