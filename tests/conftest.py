@@ -30,6 +30,7 @@ LONGEST_FIRST = (
     "faults/test_services.py",
     "faults/test_commits.py",
     "faults/test_soak.py",
+    "faults/test_rogue_administrators.py",
     "acceptance/test_leaving.py",
     "faults/test_clocks_and_leases.py",
     "faults/test_clients.py",

@@ -63,7 +63,7 @@ class System:
             self.proxies = (self.to_postgres, self.to_redis, self.to_rabbitmq)
             for proxy in self.proxies:
                 undoing.callback(proxy.close)
-            environment = self._environment()
+            environment = self.environment = self._environment()
             for command in ("migrate", "seed"):
                 subprocess.run([PROGRAM, command], env=environment, check=True, capture_output=True, timeout=120)
             ports = random.Random(f"{seed} {os.getpid()}").sample(API_PORTS, 2)
