@@ -172,6 +172,13 @@ MUTATIONS = [
         ("tests/unit/auth/test_access.py",),
     ),
     Mutation(
+        "What an administrator changes asks the database who they are",
+        f"{SOURCE}/admin/use_cases.py",
+        "                await require_right(conn, command.administrator, command.tenant_id)\n                # What",
+        "                # What",
+        ("tests/integration/test_rogue_administrators.py",),
+    ),
+    Mutation(
         "One bad command harms only itself",
         f"{SOURCE}/batching.py",
         "            if len(batch) == 1:\n",

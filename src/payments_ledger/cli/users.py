@@ -28,7 +28,7 @@ PASSWORD_LENGTH_MIN = 8
 PASSWORD_LENGTH_MAX = 1024
 
 RoleArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="ROLE…", help="Roles of the tenant: admin, ops, sales or its own.")
+    list[str] | None, typer.Argument(metavar="ROLE", help="Roles of the tenant: admin, ops, sales or its own.")
 ]
 RoleOptions = Annotated[list[str] | None, typer.Option("--role", help="The same, as an option; can be repeated.")]
 Email = Annotated[str, typer.Argument(help="E-mail address, in any case.")]
