@@ -116,25 +116,27 @@ def link_faults(site: Path) -> Iterator[str]:
     """What a reader would stumble over: links that lead nowhere, and whatever is fetched from elsewhere."""
     pages = {path.resolve(): Page(path) for path in pages_of(site)}
     for path, page in pages.items():
-        place = path.relative_to(site.resolve())
         # The page for unknown addresses is shown at any address, so its links begin at the root of the server.
-        if place.name == "404.html":
-            continue
-        for link in page.links:
-            target = target_of(link, path)
-            if target is None:
-                continue
-            target = target.resolve()
-            if not target.is_file():
-                yield f"{place}: {link} leads to no file"
-            elif target in pages and unquote(urlsplit(link).fragment) not in pages[target].anchors:
-                yield f"{place}: {link} leads to no anchor"
-        for link in page.fetched:
-            if urlsplit(link).netloc:
-                yield f"{place}: {link} is fetched from elsewhere"
+        if path.name != "404.html":
+            place = path.relative_to(site.resolve())
+            yield from (f"{place}: {link} {fault}" for link in page.links if (fault := fault_of(link, path, pages)))
+            yield from (f"{place}: {link} is fetched from elsewhere" for link in page.fetched if urlsplit(link).netloc)
     for sheet in site.rglob("*.css"):
-        for address in re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^)\"']+)", sheet.read_text()):
-            yield f"{sheet.relative_to(site)}: {address} is fetched from elsewhere"
+        addresses = re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^)\"']+)", sheet.read_text())
+        yield from (f"{sheet.relative_to(site)}: {address} is fetched from elsewhere" for address in addresses)
+
+
+def fault_of(link: str, path: Path, pages: dict[Path, Page]) -> str | None:
+    """What is wrong with a link on the page at `path`, if anything."""
+    target = target_of(link, path)
+    if target is None:
+        return None
+    target = target.resolve()
+    if not target.is_file():
+        return "leads to no file"
+    if target in pages and unquote(urlsplit(link).fragment) not in pages[target].anchors:
+        return "leads to no anchor"
+    return None
 
 
 if __name__ == "__main__":

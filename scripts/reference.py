@@ -35,6 +35,12 @@ FRAMEWORK_CODES = {
         "A fault of this service. The `correlation_id` finds it in the logs.",
     ),
 }
+ERRORS_INTRODUCTION = """\
+Every error is a problem document (RFC 9457, `application/problem+json`). Programs should branch on `code`; `detail` is
+for people and may change."""
+SETTINGS_INTRODUCTION = """\
+Read once when a process starts, from the environment or from a file `.env` in the working directory. The environment
+takes precedence."""
 TYPE_NAMES = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", SecretStr: "secret"}
 # Settings that no installation uses.
 FOR_TESTS = {"failpoints"}
@@ -44,21 +50,16 @@ def errors_page() -> str:
     """Every code that a problem document can carry, by status, with one anchor a code."""
     codes = {error.code: (status_of_class(error), markdown(error.message)) for error in raised_errors()}
     codes |= FRAMEWORK_CODES
-    parts = [
-        GENERATED,
-        "# Errors",
-        "Every error is a problem document (RFC 9457, `application/problem+json`). "
-        "Programs should branch on `code`; `detail` is for people and may change.",
-    ]
+    parts = [GENERATED, "# Errors", ERRORS_INTRODUCTION]
     for status in sorted({status for status, _ in codes.values()}):
+        of_status = sorted(code for code, (its_status, _) in codes.items() if its_status == status)
         parts.append(f"## {int(status)} {status.phrase}")
-        for code in sorted(code for code, (its_status, _) in codes.items() if its_status == status):
-            parts.append(f"### `{code}`\n\n{codes[code][1]}")
+        parts += [f"### `{code}`\n\n{codes[code][1]}" for code in of_status]
     return "\n\n".join(parts) + "\n"
 
 
 def raised_errors(of: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
-    """Every class below `of`, however deep. Some are only bases of others; a client may meet their codes all the same."""
+    """Every class below `of`, however deep. The bases of others are listed too: a client may meet their codes."""
     for error in of.__subclasses__():
         yield error
         yield from raised_errors(error)
@@ -70,20 +71,15 @@ def status_of_class(error: type[LedgerError]) -> HTTPStatus:
 
 def settings_page() -> str:
     """Every setting with its type, its default and its meaning."""
-    parts = [
-        GENERATED,
-        "# Settings",
-        "Read once when a process starts, from the environment or from a file `.env` in the working directory. "
-        "The environment takes precedence.",
-        "| variable | type | default | meaning |\n|---|---|---|---|\n"
-        + "\n".join(
-            f'| <a id="{name.upper()}"></a>`{name.upper()}` | {type_of(field)} | {default_of(field)} '
-            f"| {meaning_of(name, field)} |"
-            for name, field in Settings.model_fields.items()
-            if name not in FOR_TESTS
-        ),
-    ]
-    return "\n\n".join(parts) + "\n"
+    rows = [row_of(name, field) for name, field in Settings.model_fields.items() if name not in FOR_TESTS]
+    table = "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])
+    return f"{GENERATED}\n\n# Settings\n\n{SETTINGS_INTRODUCTION}\n\n{table}\n"
+
+
+def row_of(name: str, field: FieldInfo) -> str:
+    variable = name.upper()
+    cells = (f'<a id="{variable}"></a>`{variable}`', type_of(field), default_of(field), meaning_of(name, field))
+    return f"| {' | '.join(cells)} |"
 
 
 def type_of(field: FieldInfo) -> str:

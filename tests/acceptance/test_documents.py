@@ -1,4 +1,4 @@
-"""The commands of README and tutorials run as they are printed, on a new installation, with the outputs printed there."""
+"""The commands of README and tutorials, run on a new installation, print what the documents say."""
 
 import os
 import signal

@@ -10,7 +10,8 @@ ID, OTHER_ID = "01a21c0e-602a-763e-a1d6-f30009d5d7a3", "01a21c0e-6148-7365-a30c-
 
 
 def test_a_block_is_commands_with_their_outputs() -> None:
-    text = "# A\n\n```console\n$ A=1 \\\n    B=2\n$ echo $A\n1\n\n2\n```\n\n```bash\nrm -r /\n```\n\n```console\n$ true\n```\n"
+    first = "```console\n$ A=1 \\\n    B=2\n$ echo $A\n1\n\n2\n```\n"
+    text = f"# A\n\n{first}\n```bash\nrm -r /\n```\n\n```console\n$ true\n```\n"
     assert list(read_examples(text)) == [
         Example("A=1 \\\n    B=2", ""),
         Example("echo $A", "1\n\n2"),
