@@ -41,6 +41,8 @@ for people and may change."""
 SETTINGS_INTRODUCTION = """\
 Read once when a process starts, from the environment or from a file `.env` in the working directory. The environment
 takes precedence."""
+# Not within code: neither after nor before a backtick.
+NAME = re.compile(r"(?<![`\w-])(?:[A-Z]+(?:_[A-Z]+)+|(?:X-)?[A-Z][a-z]+(?:-[A-Z][A-Za-z]*)+)(?![`\w-])")
 TYPE_NAMES = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", SecretStr: "secret"}
 # Settings that no installation uses.
 FOR_TESTS = {"failpoints"}
@@ -116,9 +118,8 @@ def meaning_of(name: str, field: FieldInfo) -> str:
 
 
 def markdown(text: str) -> str:
-    """One line, with the names of settings and headers as code."""
-    line = " ".join(text.split())
-    return re.sub(r"\b([A-Z]+(?:_[A-Z]+)+|[A-Z][a-z]+(?:-[A-Z][A-Za-z]*)+)\b", r"`\1`", line)
+    """One line, with the names of settings (CHAOS_ENABLED) and headers (Retry-After) as code."""
+    return NAME.sub(r"`\g<0>`", " ".join(text.split()))
 
 
 PAGES: dict[str, Callable[[], str]] = {"errors": errors_page, "settings": settings_page}

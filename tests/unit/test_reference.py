@@ -11,6 +11,7 @@ from scripts.reference import (
     FRAMEWORK_CODES,
     PAGES,
     errors_page,
+    markdown,
     meaning_of,
     raised_errors,
     settings_page,
@@ -50,3 +51,19 @@ def test_each_setting_has_a_meaning() -> None:
     silent = {name for name, field in Settings.model_fields.items() if not meaning_of(name, field)}
     assert silent <= FOR_TESTS
     assert all(f"`{name.upper()}`" in settings_page() for name in Settings.model_fields.keys() - FOR_TESTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("CHAOS_ENABLED is off.\n    Retry-After says more.", "`CHAOS_ENABLED` is off. `Retry-After` says more."),
+        ("`CHAOS_ENABLED` and `X-Tenant-Id: a`", "`CHAOS_ENABLED` and `X-Tenant-Id: a`"),
+        (
+            "named in X-Tenant-Id, whose X-Forwarded-For counts",
+            "named in `X-Tenant-Id`, whose `X-Forwarded-For` counts",
+        ),
+        ("E-mail and JSON", "E-mail and JSON"),
+    ],
+)
+def test_names_in_a_message_become_code(text: str, rendered: str) -> None:
+    assert markdown(text) == rendered
