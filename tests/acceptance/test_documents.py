@@ -26,13 +26,14 @@ def new_installation(data: Path) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, start_new_session=True)
     try:
-        eventually(lambda: "Serving on" in log.read_text(), seconds=60)
+        eventually(lambda: "Serving on" in log.read_text())
         yield f"http://127.0.0.1:{port}"
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(20) == 0
     finally:
+        # By Ctrl-C in any case: a killed process leaves its PostgreSQL behind.
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGINT)
+        status = process.wait(60)
+    assert status == 0
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
