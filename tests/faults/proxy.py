@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.faults.background import Background
 
 CHUNK_BYTES_MAX = 64 * 1024
+# Between a service's last words and its end.
+HANGING_UP_SECONDS = 0.05
 
 
 class Proxy:
@@ -26,6 +28,7 @@ class Proxy:
         self._refuses = False
         self._reply_bytes_max: int | None = None
         self._losing: tuple[bytes, bool] | None = None
+        self._last_words: tuple[bytes, bytes] | None = None
         self.losses = 0
         self.port = 0
         self._server = background.run(self._listen())
@@ -69,12 +72,17 @@ class Proxy:
         """The next request that holds these bytes is lost, and its connection with it."""
         self._apply(lambda: setattr(self, "_losing", (request, False)))
 
+    def reply_instead(self, request: bytes, reply: bytes) -> None:
+        """The next request that holds these bytes arrives, but is answered with `reply`, and then cut off."""
+        self._apply(lambda: setattr(self, "_last_words", (request, reply)))
+
     def heal(self) -> None:
         def change() -> None:
             self._delay_seconds = 0.0
             self._refuses = False
             self._reply_bytes_max = None
             self._losing = None
+            self._last_words = None
             self._flows.set()
 
         self._apply(change)
@@ -141,6 +149,10 @@ class Proxy:
             await self._flows.wait()
             if not await may_pass(link, chunk):
                 raise ConnectionResetError
+            if may_pass == self._reply and link.last_words is not None:
+                writer.write(link.last_words)
+                await asyncio.sleep(HANGING_UP_SECONDS)
+                raise ConnectionResetError
             writer.write(chunk)
             await writer.drain()
         # Either side's end is the end of both, as with the clients that are carried here.
@@ -153,6 +165,10 @@ class Proxy:
             self.losses += 1
             link.loses_reply = arrives
             return arrives
+        if self._last_words and self._last_words[0] in chunk:
+            _, link.last_words = self._last_words
+            self._last_words = None
+            self.losses += 1
         return True
 
     async def _reply(self, link: "_Link", chunk: bytes) -> bool:
@@ -170,6 +186,8 @@ class _Link:
         self._writers = (client, service)
         self.reply_bytes = 0
         self.loses_reply = False
+        # What is said in place of the next reply, before the connection ends.
+        self.last_words: bytes | None = None
 
     def abort(self) -> None:
         for writer in self._writers:

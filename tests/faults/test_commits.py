@@ -1,5 +1,7 @@
 """What a transaction says of itself when its COMMIT, or the reply to it, is lost on the way."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -93,3 +95,69 @@ def test_a_connection_lost_when_commit_was_sent_along_is_an_unknown_outcome(
     network.lose_reply_to(b"INSERT INTO facts")
     with pytest.raises(OutcomeUnknown):
         write_down(background, network, str(uuid4()))
+
+
+def last_words(sqlstate: str) -> bytes:
+    """An ErrorResponse as the server sends it when it ends a session (PostgreSQL 16, section 55.7)."""
+    fields = b"".join(f"{field}\0".encode() for field in ("SFATAL", "VFATAL", f"C{sqlstate}", "Mno more"))
+    return b"E" + (len(fields) + 5).to_bytes(4) + fields + b"\0"
+
+
+# The server has said that it ends the session, and its hanging up has not been noticed yet.
+@pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P05", "53300", "58030", "08006", "25006", "25P03", "25P04"])
+@pytest.mark.parametrize(
+    ("said_at", "waits", "refusal"),
+    [(b"COMMIT", True, OutcomeUnknown), (b"COMMIT", False, OutcomeUnknown), (b"INSERT INTO facts", True, DatabaseAway)],
+)
+def test_a_session_that_the_server_ends_is_never_a_fault_of_ours(
+    background: Background, network: Proxy, sqlstate: str, said_at: bytes, waits: bool, refusal: type[Exception]
+) -> None:
+    network.reply_instead(said_at, last_words(sqlstate))
+    with pytest.raises(refusal):
+        write_down(background, network, str(uuid4()), waits=waits)
+
+
+# So many sessions of eight end while facts are written down. One in about 200 has its last words read before its end
+# is noticed.
+TERMINATIONS = 150
+
+
+def test_sessions_ended_under_load_leave_no_success_that_is_called_a_failure(
+    postgres: PostgresServer, url: str, background: Background
+) -> None:
+    told: dict[str, type[Exception] | None] = {}
+    goes_on = True
+
+    async def write_on_and_on(database: Database) -> None:
+        while goes_on:
+            fact = str(uuid4())
+            told[fact] = None
+            try:
+                async with database.transaction() as conn:
+                    await conn.execute("INSERT INTO facts VALUES (%s)", [fact])
+                    await (await conn.execute("SELECT 1")).fetchall()
+                    await conn.execute("SELECT 1")
+            except Exception as error:
+                told[fact] = type(error)
+                await asyncio.sleep(0)
+
+    async def write() -> None:
+        database = Database(url, role=None, pool_size_max=8)
+        await database.open()
+        try:
+            await asyncio.gather(*(write_on_and_on(database) for _ in range(8)))
+        finally:
+            await database.close()
+
+    writing = background.start(write())
+    ended = 0
+    while ended < TERMINATIONS:
+        ended += postgres.terminate_sessions()
+        time.sleep(0.02)
+    goes_on = False
+    writing.result(30)
+    with psycopg.connect(driver_url(url)) as conn:
+        written = {fact for (fact,) in conn.execute("SELECT fact FROM facts")}
+    assert set(told.values()) <= {None, OutcomeUnknown, DatabaseAway}
+    assert {fact for fact, error in told.items() if error is None} <= written
+    assert not {fact for fact, error in told.items() if error is DatabaseAway} & written

@@ -213,15 +213,20 @@ class Database:
                 await connection.write_what_waits()
                 commits = True
                 commit = await connection.execute("COMMIT")
+            if commit.statusmessage is None:
+                # Nothing was raised, and yet nobody told how it ended.
+                raise OutcomeUnknown
             if commit.statusmessage != "COMMIT":
                 raise RolledBack
         except _LACKING as error:
             raise SchemaMissing from error
         except _GAVE_UP_WAITING as error:
             raise TooBusy from error
-        except psycopg.OperationalError as error:
-            if not connection.broken and not isinstance(error, _ENDED_BY_SERVER):
+        except psycopg.Error as error:
+            if not connection.broken and not _is_loss(error):
                 raise
+            # It may be in a state that psycopg cannot bring in order again. The pool replaces it.
+            await connection.close()
             raise (OutcomeUnknown if commits else DatabaseAway) from error
         finally:
             try:
@@ -282,12 +287,26 @@ _LACKING = (
 # A statement waited too long for a lock, or took too long.
 _GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
-# The server ends the session or has no room, rather than finding fault with a row.
-_ENDED_BY_SERVER = (
-    psycopg.errors.AdminShutdown,
-    psycopg.errors.CrashShutdown,
-    psycopg.errors.CannotConnectNow,
-    psycopg.errors.TooManyConnections,
-    psycopg.errors.DiskFull,
-    psycopg.errors.OutOfMemory,
+# The server ends the session, has no room, or may not write, rather than finding fault with a row: whole classes of
+# SQLSTATE, then single ones (PostgreSQL 16, appendix A). To be told of them here is enough: it has not always hung up
+# by the time that its last words are read.
+_LOSSES = (
+    "08",  # connection exception
+    "53",  # insufficient resources: disk, memory, connections
+    "57P",  # operator intervention: shut down, crashed, starting up, session idle for too long
+    "58",  # system error, outside of PostgreSQL
+    "25006",  # read-only: a standby that was the primary until now
+    "25P03",  # idle in transaction for too long: we stood still
+    "25P04",  # transaction took too long
 )
+
+
+def _is_loss(error: psycopg.Error) -> bool:
+    """Whether the session was lost, and not a statement refused, whether or not the connection shows it yet."""
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith(_LOSSES)
+    if isinstance(error, psycopg.errors.PipelineAborted):
+        # What was sent after the statement that failed. If that was not kept quiet, it is what this one hides.
+        return isinstance(error.__context__, psycopg.Error) and _is_loss(error.__context__)
+    # Words of psycopg or libpq, not of the server: "the connection is lost", "cannot exit pipeline mode while busy".
+    return isinstance(error, psycopg.OperationalError)
