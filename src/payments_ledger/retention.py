@@ -1,14 +1,16 @@
 """Retention: outbox and audit log are divided by month; months are made ahead, and dropped when they are old."""
 
 import asyncio
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import date, datetime, timedelta
 
 import psycopg
 import structlog
 from psycopg import sql
 
 from payments_ledger.errors import Unavailable
-from payments_ledger.platform.postgres import Connection, Database, transaction_time
+from payments_ledger.platform.postgres import Connection, Database, acting_as, relay_role, transaction_time
 
 log = structlog.get_logger(__name__)
 
@@ -18,6 +20,8 @@ AUDIT_LOG = "audit_log"
 # Each month costs every look for due events some 40 µs. Should no worker run until the next one is over, its rows go to
 # the partition for the rest, and move to their month once that is made.
 MONTHS_AHEAD = 1
+# Of what lies in the rest so many blocks of 8 KB are moved in one transaction: some 10,000 rows, in half a second.
+PORTION_BLOCKS = 400
 STEP_SECONDS = 3600.0
 # After a step that found the tables in use.
 RETRY_SECONDS = 60.0
@@ -35,6 +39,7 @@ class Retention:
     def __init__(self, database_url: str, *, outbox_days: int, audit_days: int) -> None:
         """Rows are kept for so many days at least, and until their month is over; with 0 for ever."""
         self._database = Database(database_url, role=None, pool_size_max=1, server_settings=SERVER_SETTINGS)
+        self._relay_role = relay_role(database_url)
         self._days = {OUTBOX: outbox_days, AUDIT_LOG: audit_days}
 
     async def open(self) -> None:
@@ -59,63 +64,106 @@ class Retention:
             await self.close()
 
     async def step(self) -> None:
-        """Each table in a transaction of its own. What another worker is at is left to it."""
-        for table, days in self._days.items():
-            dropped: list[str] = []
-            async with self._database.transaction() as conn:
-                if not await _takes_turn(conn):
-                    return
-                made = await _make_months(conn, table)
-                if days:
-                    dropped = await _drop_old(conn, table, await transaction_time(conn) - timedelta(days=days))
-            if made or dropped:
-                log.info("months made and dropped", table=table, made=made, dropped=dropped)
+        """Each table by itself, in short transactions. What another worker is at is left to it."""
+        with suppress(_TurnTaken):
+            for table, days in self._days.items():
+                made = await self._make_months(table)
+                dropped = await self._drop_old(table, days) if days else []
+                if made or dropped:
+                    log.info("months made and dropped", table=table, made=made, dropped=dropped)
 
+    async def _make_months(self, table: str) -> int:
+        async with self._turn() as conn:
+            cursor = await conn.execute("SELECT * FROM missing_months(%s, %s)", [table, MONTHS_AHEAD])
+            missing = [month for (month,) in await cursor.fetchall()]
+        for month in missing:
+            async with self._turn() as conn:
+                cursor = await conn.execute("SELECT add_month(%s, %s)", [table, month])
+                [(is_made,)] = await cursor.fetchall()
+            if not is_made:
+                await self._divide_rest(table, month)
+        return len(missing)
 
-async def _make_months(conn: Connection, table: str) -> int:
-    cursor = await conn.execute("SELECT make_months(%s, %s)", [table, MONTHS_AHEAD])
-    row = await cursor.fetchone()
-    assert row is not None
-    made: int = row[0]
-    return made
+    async def _divide_rest(self, table: str, month: date | None, *, expired: datetime | None = None) -> None:
+        """Replaces `_rest` by the month (None: none) and what remains; published events of before `expired` go."""
+        async with self._turn() as conn:
+            cursor = await conn.execute("SELECT begin_division(%s, %s)", [table, month])
+            [(blocks,)] = await cursor.fetchall()
+        for block in range(0, blocks, PORTION_BLOCKS):
+            async with self._turn() as conn:
+                await conn.execute(
+                    "SELECT copy_rest(%s, %s, %s, %s, %s)", [table, month, block, block + PORTION_BLOCKS, expired]
+                )
+        async with self._turn() as conn:
+            await conn.execute("SELECT end_division(%s, %s)", [table, month])
 
+    async def _drop_old(self, table: str, days: int) -> list[str]:
+        """Drops the months that ended before, but none with an event that was never published; returns their names."""
+        dropped = []
+        async with self._turn() as conn:
+            until = await transaction_time(conn) - timedelta(days=days)
+            cursor = await conn.execute(
+                "SELECT partition FROM months_of(%s) WHERE ends <= %s ORDER BY ends", [table, until]
+            )
+            for (month,) in await cursor.fetchall():
+                if await self._is_needed(conn, table, month):
+                    log.warning("month is kept: an event in it was never published", table=table, month=month)
+                    continue
+                # The whole table first, as everybody takes its locks. From here on no event of it is made due again.
+                await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
+                if not await self._is_needed(conn, table, month):
+                    await conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(month)))
+                    dropped.append(month)
+        if table == OUTBOX:
+            await self._drop_late_events(until)
+        return dropped
 
-async def _drop_old(conn: Connection, table: str, until: datetime) -> list[str]:
-    """Drops the months that ended before, but none with an event that was never published; returns their names."""
-    dropped = []
-    cursor = await conn.execute("SELECT partition FROM months_of(%s) WHERE ends <= %s ORDER BY ends", [table, until])
-    for (month,) in await cursor.fetchall():
-        if await _is_needed(conn, table, month):
-            log.warning("month is kept: an event in it was never published", table=table, month=month)
-            continue
-        # The whole table first, as everybody takes its locks. From here on no event of it can be made due again.
-        await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
-        if not await _is_needed(conn, table, month):
-            await conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(month)))
-            dropped.append(month)
-    if table == OUTBOX:
-        # Late events of payments whose month is gone, a refund for one.
-        await conn.execute("DELETE FROM outbox_events_rest WHERE created_at < %s AND published_at IS NOT NULL", [until])
-    return dropped
+    async def _drop_late_events(self, until: datetime) -> None:
+        """Those of payments whose month is gone, a refund for one. As whole months, so that it is done once a month."""
+        expired = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        async with self._turn() as conn:
+            [(has_expired,)] = await (await conn.execute("SELECT rest_has_expired(%s)", [expired])).fetchall()
+        if has_expired:
+            await self._divide_rest(OUTBOX, None, expired=expired)
 
-
-async def _is_needed(conn: Connection, table: str, month: str) -> bool:
-    if table != OUTBOX:
-        return False
-    cursor = await conn.execute(
-        # Two halves, each with an index of its own.
-        sql.SQL(
+    async def _is_needed(self, conn: Connection, table: str, month: str) -> bool:
+        """Whether an event of the month was never published, of whichever tenant: the relay sees them all."""
+        if table != OUTBOX:
+            return False
+        cursor = await conn.execute(
             """
-            (SELECT FROM {month} WHERE published_at IS NULL AND buried_at IS NULL LIMIT 1)
-            UNION ALL
-            (SELECT FROM {month} WHERE published_at IS NULL AND buried_at IS NOT NULL LIMIT 1)
-            """
-        ).format(month=sql.Identifier(month))
-    )
-    return bool(await cursor.fetchall())
+            SELECT CASE starts WHEN '-infinity' THEN first_id_of('epoch') ELSE first_id_of(starts) END,
+                   first_id_of(ends)
+            FROM months_of(%s) WHERE partition = %s
+            """,
+            [table, month],
+        )
+        [(first, after)] = await cursor.fetchall()
+        async with acting_as(conn, self._relay_role):
+            cursor = await conn.execute(
+                # Two halves, each with an index of its own.
+                """
+                (SELECT FROM outbox_events WHERE aggregate_id >= %(first)s AND aggregate_id < %(after)s
+                     AND published_at IS NULL AND buried_at IS NULL LIMIT 1)
+                UNION ALL
+                (SELECT FROM outbox_events WHERE aggregate_id >= %(first)s AND aggregate_id < %(after)s
+                     AND published_at IS NULL AND buried_at IS NOT NULL LIMIT 1)
+                """,
+                {"first": first, "after": after},
+            )
+            return bool(await cursor.fetchall())
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[Connection]:
+        """One transaction, in which no other worker is at it; raises _TurnTaken."""
+        async with self._database.transaction() as conn:
+            cursor = await conn.execute(
+                "SELECT FROM pg_try_advisory_xact_lock(%s) AS taken WHERE taken", [RETENTION_LOCK]
+            )
+            if not await cursor.fetchall():
+                raise _TurnTaken
+            yield conn
 
 
-async def _takes_turn(conn: Connection) -> bool:
-    """False while another worker is at it; the turn ends with the transaction."""
-    cursor = await conn.execute("SELECT FROM pg_try_advisory_xact_lock(%s) AS taken WHERE taken", [RETENTION_LOCK])
-    return bool(await cursor.fetchall())
+class _TurnTaken(Exception):
+    """Another worker is at it."""

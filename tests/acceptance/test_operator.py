@@ -14,7 +14,7 @@ import pytest
 from typer.testing import Result
 
 from payments_ledger.migrate import newest_version
-from payments_ledger.platform.postgres import driver_url
+from payments_ledger.platform.postgres import driver_url, relay_role
 from tests.acceptance.conftest import PROGRAM, Engine, command, eventually, free_port
 from tests.acceptance.test_engine import TENANT, confirm, create, logged_in, settled
 
@@ -213,7 +213,7 @@ def test_without_a_broker_buried_events_are_the_dead_letters(engine: Engine) -> 
     with engine.api(), logged_in(engine) as client:
         payment_id = create(client, "BURIED").json()["id"]
     with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
-        conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [TENANT])
+        conn.execute("SELECT set_config('role', %s, true)", [relay_role(engine.environment["DATABASE_URL"])])
         conn.execute(
             "UPDATE outbox_events SET buried_at = now(), last_error = 'refused' WHERE aggregate_id = %s", [payment_id]
         )

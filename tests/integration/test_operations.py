@@ -17,7 +17,7 @@ from payments_ledger.operations import outbox, people, queries
 from payments_ledger.operations.outbox import Followed, follow
 from payments_ledger.outbox.queries import OutboxEvent
 from payments_ledger.payments.payment import Payment
-from payments_ledger.platform.postgres import Connection, Database, auditor_role
+from payments_ledger.platform.postgres import Connection, Database, acting_as, auditor_role, relay_role
 from payments_ledger.platform.tracing import Trace
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
@@ -48,8 +48,8 @@ async def audit_rows(conn: Connection, tenant: str, action: str) -> list[tuple[s
     return await cursor.fetchall()
 
 
-async def bury_all(owner: Database, payment: Payment) -> None:
-    async with owner.transaction([payment.tenant_id]) as conn:
+async def bury_all(database_url: str, owner: Database, payment: Payment) -> None:
+    async with owner.transaction() as conn, acting_as(conn, relay_role(database_url)):
         await conn.execute(
             "UPDATE outbox_events SET buried_at = now(), attempts = 5, last_error = 'no' WHERE aggregate_id = %s",
             [payment.id],
@@ -130,7 +130,7 @@ async def test_buried_events_are_listed_and_are_due_again_after_a_retry_which_is
     database_url: str, database: Database, owner: Database, tenant: str
 ) -> None:
     payment = await confirm_a_payment(database, await create_a_payment(database, tenant))
-    await bury_all(owner, payment)
+    await bury_all(database_url, owner, payment)
     buried = await outbox.list_waiting(database_url, state="buried", tenant_id=tenant, limit=10)
     assert [(event.state, event.last_error) for event in buried] == [("buried", "no")] * 2
     assert await outbox.list_waiting(database_url, state="pending", tenant_id=tenant, limit=10) == []
@@ -148,8 +148,8 @@ async def test_what_was_published_goes_out_again_only_when_that_is_asked_for(
     database_url: str, database: Database, owner: Database, tenant: str
 ) -> None:
     payment = await create_a_payment(database, tenant)
-    async with owner.transaction([tenant]) as conn:
-        await conn.execute("UPDATE outbox_events SET published_at = now()")
+    async with owner.transaction() as conn, acting_as(conn, relay_role(database_url)):
+        await conn.execute("UPDATE outbox_events SET published_at = now() WHERE tenant_id = %s", [tenant])
     events = await outbox.find_events(database_url, ids=(), aggregate_id=payment.id)
     assert [event.state for event in events] == ["published"]
     assert await outbox.retry(database_url, events, OPERATOR) == []

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from alembic import command
 from uuid_utils.compat import uuid7
@@ -17,7 +19,8 @@ from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.migrate import migrate
 from payments_ledger.outbox.outbox import Event, record_events
-from payments_ledger.platform.postgres import Database, auditor_role, relay_role, runtime_role
+from payments_ledger.outbox.queries import claim_due_events, mark_published
+from payments_ledger.platform.postgres import Connection, Database, auditor_role, driver_url, relay_role, runtime_role
 from payments_ledger.retention import AUDIT_LOG, OUTBOX, RETENTION_LOCK, Retention
 from payments_ledger.seed import add_tenant
 from payments_ledger.verify.audit import audit
@@ -200,6 +203,137 @@ async def test_rows_that_came_before_their_month_was_made_move_into_it(books: Da
     async with owner.transaction() as conn:
         await conn.execute("SELECT make_month(%s, %s)", [OUTBOX, ends.date()])
     assert await rows(books, where, TENANT) == [(f"outbox_events_{ends:%Y_%m}",)]
+
+
+async def put_into_rest(url: str, table: str, month: datetime, number: int) -> None:
+    """So many rows of that month, and a tenth as many of an earlier one, all of a hundred tenants."""
+    key, other = ("id", "target") if table == AUDIT_LOG else ("aggregate_id", "id")
+    columns = {
+        AUDIT_LOG: "at, principal, action, correlation_id, detail",
+        OUTBOX: "created_at, event_type, sequence, payload, headers",
+    }
+    values = {
+        AUDIT_LOG: "%(month)s, 'p', 'a', 'c', '{}'",
+        OUTBOX: "%(month)s, 'payment.settled', 1, '{}', json_build_object('X-Correlation-Id', n)",
+    }
+    with psycopg.connect(superuser(url)) as conn:
+        conn.execute(
+            f"""
+            INSERT INTO {table} (tenant_id, {key}, {other}, {columns[table]})
+            SELECT 'rest-' || n %% 100,
+                   (left(first_id_of(month)::text, 13) || '-7' || right(gen_random_uuid()::text, 21))::uuid,
+                   gen_random_uuid(), {values[table]}
+            FROM generate_series(1, %(number)s * 11 / 10) AS n
+            CROSS JOIN LATERAL (SELECT CASE WHEN n <= %(number)s THEN %(month)s::timestamptz
+                                            ELSE '2500-01-01' END) AS its (month)
+            """.encode(),
+            {"month": month, "number": number},
+        )
+
+
+def superuser(url: str) -> str:
+    return driver_url(url).replace("app:app@", "postgres@")
+
+
+async def checksum(url: str, table: str) -> Any:
+    with psycopg.connect(superuser(url)) as conn:
+        return conn.execute(f"SELECT count(*), sum(hashtext({table}::text)::numeric) FROM {table}".encode()).fetchone()
+
+
+@pytest.mark.parametrize("table", [OUTBOX, AUDIT_LOG])
+async def test_a_month_is_divided_out_of_the_rest_in_portions_while_everybody_works_on(
+    url: str, books: Database, owner: Database, step: Step, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(retaining, "PORTION_BLOCKS", 10)
+    [*_, (late, _, ends)] = await months(owner, table)
+    async with owner.transaction() as conn:
+        await conn.execute(f"DROP TABLE {late}".encode())
+    await put_into_rest(url, table, ends - timedelta(days=20), 5000)
+    before = await checksum(url, table)
+    # What comes, and what changes, between one portion and the next.
+    written = 0
+    original = Retention._turn
+
+    @asynccontextmanager
+    async def turn(self: Retention) -> AsyncIterator[Connection]:
+        nonlocal written
+        async with original(self) as conn:
+            yield conn
+        if await is_divided(url, table):
+            await put_into_rest(url, table, ends - timedelta(days=10), 10)
+            written += 11
+            if table == OUTBOX:
+                await publish_some(url)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Retention, "_turn", turn)
+        await step(days_off=-1)
+    assert written > 50
+    assert [name for name, *_ in await months(owner, table)][-1] == late
+    after = await checksum(url, table)
+    assert after[0] == before[0] + written
+    with psycopg.connect(superuser(url)) as conn:
+        where = dict(conn.execute(f"SELECT tableoid::regclass::text, count(*) FROM {table} GROUP BY 1".encode()))
+        assert where[late] == 5000 + 10 * (written // 11)
+        assert where[f"{table}_rest"] == 500 + written // 11
+        if table == OUTBOX:
+            [published] = conn.execute("SELECT count(*) FROM outbox_events WHERE published_at IS NOT NULL").fetchone()
+            assert published == 20 * (written // 11)
+    assert await unguarded(url) == []
+
+
+async def publish_some(url: str) -> None:
+    """As a relay does: twenty events, wherever they lie."""
+    async with opened(Database(url, role=relay_role(url), pool_size_max=1)) as relay, relay.transaction() as conn:
+        await mark_published(conn, (await claim_due_events(conn, 200))[::10])
+
+
+async def is_divided(url: str, table: str) -> bool:
+    with psycopg.connect(superuser(url)) as conn:
+        return conn.execute("SELECT divided_month(%s) IS NOT NULL", [table]).fetchone() == (True,)
+
+
+async def unguarded(url: str) -> list[Any]:
+    """Partitions without forced row-level security or without the two triggers that each has."""
+    with psycopg.connect(superuser(url)) as conn:
+        return conn.execute(
+            """
+            SELECT relname, array_agg(tgname)
+            FROM pg_inherits
+            JOIN pg_class ON pg_class.oid = inhrelid AND relkind = 'r'
+            LEFT JOIN pg_trigger ON tgrelid = inhrelid
+            GROUP BY pg_class.oid HAVING NOT (relrowsecurity AND relforcerowsecurity) OR count(tgname) <> 2
+            """
+        ).fetchall()
+
+
+async def test_a_division_that_was_left_half_done_is_taken_up_or_begun_anew(
+    url: str, owner: Database, step: Step
+) -> None:
+    [(this, _, _), (late, _, ends)] = await months(owner, OUTBOX)
+    async with owner.transaction() as conn:
+        await conn.execute(f"DROP TABLE {late}".encode())
+    await put_into_rest(url, OUTBOX, ends - timedelta(days=20), 100)
+    before = await checksum(url, OUTBOX)
+    for month in ("2400-01-01", None, f"{ends - timedelta(days=20):%Y-%m-01}"):
+        async with owner.transaction() as conn:
+            await conn.execute("SELECT begin_division(%s, %s)", [OUTBOX, month])
+    await step(days_off=-1)
+    assert [name for name, *_ in await months(owner, OUTBOX)] == [this, late]
+    assert await checksum(url, OUTBOX) == before
+    assert await rows(owner, "SELECT relname FROM pg_class WHERE relname ~ '(2400|next)' AND relkind = 'r'") == []
+    assert await unguarded(url) == []
+
+
+async def test_months_that_nobody_made_in_time_are_made_later(owner: Database, step: Step) -> None:
+    async with owner.transaction() as conn:
+        for name, *_ in await months(owner, AUDIT_LOG):
+            await conn.execute(f"DROP TABLE {name}".encode())
+        await conn.execute("SELECT make_month(%s, %s)", [AUDIT_LOG, "2026-01-01"])
+    await step(days_off=-1, audit_days=0)
+    made = [name for name, *_ in await months(owner, AUDIT_LOG)]
+    assert made[:3] == ["audit_log_2026_01", "audit_log_2026_02", "audit_log_2026_03"]
+    assert len(made) == len(set(made)) > 3
 
 
 async def test_of_two_workers_one_is_at_it(url: str, books: Database, owner: Database, step: Step) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import psycopg
@@ -12,6 +13,7 @@ from payments_ledger.migrate import migrate
 from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
 from payments_ledger.seed import seed
 from tests.integration.books import settle_a_payment
+from tests.integration.conftest import opened
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +92,98 @@ async def test_nobody_but_the_owner_has_any_right_on_a_partition(owner: Database
         partitions = await cursor.fetchall()
     assert len(partitions) >= 6
     assert {rights for _, rights in partitions} == {None}
+
+
+DIVIDED = ("audit_log", "outbox_events")
+PARTITIONS = [f"{table}_{part}" for table in DIVIDED for part in (f"{datetime.now(UTC):%Y_%m}", "rest")]
+
+
+async def test_every_partition_has_every_guard(owner: Database) -> None:
+    # pg_trigger.tgtype: 1 is a trigger for each row, 8 DELETE, 16 UPDATE, 32 TRUNCATE.
+    async with owner.transaction() as conn:
+        cursor = await conn.execute(
+            """
+            SELECT relname, relrowsecurity, relforcerowsecurity,
+                   array_agg(DISTINCT polname) = '{named_tenants}',
+                   bool_or(tgtype & 1 = 1 AND tgtype & 8 = 8), bool_or(tgtype & 1 = 1 AND tgtype & 16 = 16),
+                   bool_or(tgtype & 1 = 0 AND tgtype & 8 = 8), bool_or(tgtype & 1 = 0 AND tgtype & 16 = 16),
+                   bool_or(tgtype & 32 = 32)
+            FROM pg_inherits
+            JOIN pg_class ON pg_class.oid = inhrelid AND relkind = 'r'
+            LEFT JOIN pg_trigger ON tgrelid = pg_class.oid AND tgenabled = 'O'
+            LEFT JOIN pg_policy ON polrelid = pg_class.oid
+            GROUP BY pg_class.oid
+            """
+        )
+        partitions = await cursor.fetchall()
+    assert {name for name, *_ in partitions} >= set(PARTITIONS)
+    assert [name for name, *guards in partitions if not all(guards)] == []
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET id = id", "DELETE FROM {}", "TRUNCATE {}"])
+@pytest.mark.parametrize("table", [*DIVIDED, *PARTITIONS])
+async def test_the_login_user_changes_nothing_in_a_partition(
+    database: Database, owner: Database, tenant: str, table: str, statement: str, is_named: bool
+) -> None:
+    await settle_a_payment(database, tenant)
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        async with owner.transaction([tenant] if is_named else []) as conn:
+            await conn.execute(statement.format(table).encode())
+
+
+@pytest.mark.parametrize("table", PARTITIONS)
+async def test_nobody_sees_a_row_of_a_partition_without_naming_its_tenant(
+    database: Database, owner: Database, tenant: str, table: str
+) -> None:
+    await settle_a_payment(database, tenant)
+    async with owner.transaction() as conn:
+        assert await (await conn.execute(f"SELECT FROM {table}".encode())).fetchall() == []
+
+
+DELIVERY = ("attempts", "next_attempt_at", "last_error", "published_at", "buried_at")
+
+
+async def test_of_an_event_the_relay_changes_the_delivery_and_nobody_else_changes_anything(
+    database: Database, owner: Database, database_url: str, tenant: str
+) -> None:
+    await settle_a_payment(database, tenant)
+    async with owner.transaction() as conn:
+        cursor = await conn.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'outbox_events'::regclass AND attnum > 0"
+        )
+        columns = [column for (column,) in await cursor.fetchall()]
+    async with opened(Database(database_url, role=relay_role(database_url), pool_size_max=1)) as relay:
+        for column in columns:
+            statement = f"UPDATE outbox_events SET {column} = {column} WHERE tenant_id = '{tenant}'".encode()
+            for whose, refusal in ((owner, psycopg.errors.RestrictViolation), (database, psycopg.Error)):
+                with pytest.raises(refusal):
+                    async with whose.transaction([tenant]) as conn:
+                        await conn.execute(statement)
+            if column in DELIVERY:
+                async with relay.transaction() as conn:
+                    await conn.execute(statement)
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    async with relay.transaction() as conn:
+                        await conn.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("table", "trigger"), [("audit_log", "audit_log_is_fact"), ("outbox_events", "outbox_events_are_facts")]
+)
+async def test_a_row_is_guarded_where_no_statement_names_its_table(
+    database: Database, owner: Database, tenant: str, table: str, trigger: str
+) -> None:
+    # As a foreign key with ON DELETE CASCADE would reach it: past the trigger for a statement.
+    async def delete() -> None:
+        async with owner.transaction([tenant]) as conn:
+            await conn.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}".encode())
+            await conn.execute(f"DELETE FROM {table}".encode())
+
+    await settle_a_payment(database, tenant)
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        await delete()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -13,7 +13,7 @@ from payments_ledger.errors import Unavailable
 from payments_ledger.operations.opened import opened, transaction
 from payments_ledger.outbox import queries
 from payments_ledger.outbox.queries import OutboxEvent
-from payments_ledger.platform.postgres import auditor_role, relay_role, transaction_time
+from payments_ledger.platform.postgres import acting_as, auditor_role, relay_role, transaction_time
 
 POLL_SECONDS = 0.25
 PAGE_SIZE = 1000
@@ -57,7 +57,9 @@ async def retry(
     `again` includes what was published before: its message goes out once more, with the same id. Raises Unavailable.
     """
     async with transaction(database_url, tenants={event.tenant_id for event in events}) as conn:
-        due = await queries.make_due(conn, events, again=again)
+        # Nobody else may change what becomes of an event.
+        async with acting_as(conn, relay_role(database_url)):
+            due = await queries.make_due(conn, events, again=again)
         retried = [event for event in events if event.id in due]
         record_audit(conn, [_audit(event, origin) for event in retried])
     return retried

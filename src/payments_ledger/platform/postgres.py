@@ -256,6 +256,14 @@ def _set_locally(*names: str) -> bytes:
     return f"SELECT now(), {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
 
 
+@asynccontextmanager
+async def acting_as(conn: Connection, role: str) -> AsyncIterator[None]:
+    """A part of an owner's transaction that runs under the role; if it fails, so does the transaction."""
+    await conn.execute("SELECT set_config('role', %s, true)", [role])
+    yield
+    await conn.execute("SELECT set_config('role', 'none', true)")
+
+
 async def transaction_time(conn: Connection) -> datetime:
     """When the transaction began, by the database's clock: the only one that dates payments and entries."""
     if conn.began_at is None:
