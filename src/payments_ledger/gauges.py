@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from payments_ledger.errors import Unavailable
 from payments_ledger.outbox.queries import measure_backlog
 from payments_ledger.payments.payment import Status
-from payments_ledger.payments.queries import count_payments, sum_up_counts
+from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.platform.messaging import BrokerAway
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.rabbitmq import Queue, QueueGauge
@@ -21,6 +21,8 @@ from payments_ledger.platform.rabbitmq import Queue, QueueGauge
 log = structlog.get_logger(__name__)
 
 ASK_SECONDS = 5.0
+# Between two portions of counts, when there are more than one has, as after an hour without a worker.
+PORTION_PAUSE_SECONDS = 0.25
 # An outbox beyond this is in such trouble that it need not be counted to the end, which would only add to it.
 BACKLOG_COUNTED_MAX = 20_000
 
@@ -39,6 +41,7 @@ class Gauges:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_database())
+                tasks.create_task(self._keep_counts_few())
                 if self._broker:
                     tasks.create_task(self._keep_broker(self._broker))
         finally:
@@ -57,17 +60,31 @@ class Gauges:
     async def _ask_database(self) -> None:
         async with self._database.transaction() as conn:
             backlog = await measure_backlog(conn, BACKLOG_COUNTED_MAX)
-            counts = {count.status: count for count in await count_payments(conn)}
-            await sum_up_counts(conn)
         shown = self._shown
         shown.outbox_pending.set(backlog.pending)
         shown.outbox_oldest.set(backlog.oldest_seconds)
         shown.outbox_buried.set(backlog.buried)
+        async with self._database.transaction() as conn:
+            counts = {count.status: count for count in await count_payments(conn)}
         for status in Status:
             shown.payments.labels(status.value).set(counts[status].payments if status in counts else 0)
         authorized = counts.get(Status.AUTHORIZED)
         shown.oldest_authorized.set(authorized.oldest_seconds if authorized else 0)
         shown.answered.labels("database").set(time.time())
+
+    async def _keep_counts_few(self) -> None:
+        """Sums up what `count_payments` has to read: apart from the gauges, which must not wait for it."""
+        after = FIRST_COUNT
+        while True:
+            pause = ASK_SECONDS
+            try:
+                async with self._database.transaction() as conn:
+                    after = await sum_up_counts(conn, after)
+                if after != FIRST_COUNT:
+                    pause = PORTION_PAUSE_SECONDS
+            except (Unavailable, psycopg.Error) as error:
+                log.warning("gauges wait", of="counts", reason=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(pause)
 
     async def _keep_broker(self, broker: QueueGauge) -> None:
         self._shown.answered.labels("broker").set(time.time())

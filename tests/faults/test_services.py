@@ -1,18 +1,22 @@
 """Faults of processes and services under load: what was acknowledged is there afterwards, and it is there once."""
 
+import os
 import random
 import time
 from collections.abc import Sequence
 
 import pytest
 
-from tests.faults.faults import CATALOGUE
+from tests.faults.faults import CATALOGUE, hold
 from tests.faults.oracle import Verdict, judge
 from tests.faults.soak import soak
 from tests.faults.system import System
 
 # A short soak; `scripts/soak.sh` has more time.
 SOAK_SECONDS = 20.0
+
+# How long sessions are ended one after the other; a minute is the long form.
+TERMINATING_SECONDS = float(os.environ.get("FAULTS_TERMINATING_SECONDS", "8"))
 
 # Those of a group strike one after the other, each on a system that was just healed; then the oracle is asked.
 GROUPS = {
@@ -45,6 +49,26 @@ def test_nothing_is_lost_and_nothing_is_done_twice_when(system: System, seed: in
     verdict = strike_under_load(system, GROUPS[group], random.Random(f"{seed} {group}"))
     assert verdict.ok, f"{verdict}\n{system.logs()}"
     assert verdict.settled > 0
+
+
+def test_sessions_that_are_ended_on_and_on_lose_nothing_double_nothing_and_are_no_fault_of_ours(
+    system: System, seed: int
+) -> None:
+    choice = random.Random(f"{seed} terminating")
+    load = system.load(f"load-{choice.getrandbits(32):08x}", seed=choice.getrandbits(32), pause_seconds=0)
+    load.start()
+    ends = time.monotonic() + TERMINATING_SECONDS
+    ended = 0
+    while time.monotonic() < ends:
+        ended += system.postgres.terminate_sessions()
+        hold(choice, 0.02, 0.3)
+    record = load.finish()
+    verdict = judge(system, record)
+    # Whatever is neither what was asked for nor a request to come again is among what is broken: a 500, too.
+    assert verdict.ok, f"{verdict}\n{system.logs()}"
+    assert verdict.settled > 0
+    assert ended > TERMINATING_SECONDS
+    assert record.answers["503"] > 0
 
 
 def test_what_the_broker_has_confirmed_and_lost_is_published_again(reminding_system: System, seed: int) -> None:

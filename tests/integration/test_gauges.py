@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 from alembic import command
+from prometheus_client import REGISTRY
 
+from payments_ledger.gauges import ASK_SECONDS, Gauges
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.migrate import migrate
 from payments_ledger.outbox.queries import Backlog, measure_backlog
-from payments_ledger.payments.queries import count_payments, sum_up_counts
+from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.payments.use_cases import CancelPayment, cancel_payments
 from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
 from payments_ledger.seed import add_tenant
@@ -136,6 +139,69 @@ async def test_summing_up_while_payments_move_and_others_sum_up_loses_nothing(
     assert {status: number for status, number in (await counts(outbox)).items() if number} == {"SETTLED": 30}
     await sum_up(outbox)
     assert await rows_of_counts(outbox) == 2
+
+
+def add_counts(url: str, number: int, tenants: int) -> None:
+    """So many, as an hour of payments leaves behind without a worker: each moment of 10 s in each tenant is even."""
+    with psycopg.connect(driver_url(url).replace("app:app@", "postgres@")) as conn:
+        conn.execute(
+            """
+            INSERT INTO payment_counts (tenant_id, status, since, payments)
+            SELECT 'tenant-' || n / 2 %% %(tenants)s, status, since, CASE n %% 2 WHEN 0 THEN 1 ELSE payments END
+            FROM generate_series(0, %(number)s - 1) AS n
+            CROSS JOIN LATERAL (
+                VALUES ('SETTLED', NULL, 1),
+                       ('AUTHORIZED', date_bin('10 s', now() - make_interval(secs => n %% 3600), 'epoch'), -1)
+            ) AS its (status, since, payments)
+            WHERE (n / 2 %% 4 = 0) = (status = 'SETTLED')
+            """,
+            {"number": number, "tenants": tenants},
+        )
+
+
+async def test_many_counts_are_summed_up_in_portions_of_any_size(url: str, outbox: Database) -> None:
+    add_counts(url, 2000, tenants=7)
+    expected = {status: number for status, number in (await counts(outbox)).items() if number}
+    assert expected == {"SETTLED": 500}
+    after = FIRST_COUNT
+    for _ in range(2000 // 150 + 1):
+        async with outbox.transaction() as conn:
+            after = await sum_up_counts(conn, after, limit=150)
+        assert {status: number for status, number in (await counts(outbox)).items() if number} == expected
+        if after == FIRST_COUNT:
+            break
+    assert await rows_of_counts(outbox) < 2000 / 2
+    # More than one portion of the whole.
+    while await rows_of_counts(outbox) > 7:
+        async with outbox.transaction() as conn:
+            after = await sum_up_counts(conn, after, limit=300)
+    assert {status: number for status, number in (await counts(outbox)).items() if number} == expected
+
+
+# More than one statement can sum up within its 4 s.
+MANY = 600_000
+
+
+async def test_with_many_counts_the_gauges_stay_fresh_and_the_counts_become_fewer(url: str, outbox: Database) -> None:
+    add_counts(url, MANY, tenants=50)
+    gauges = Gauges(outbox, None, [])
+    began = time.time()
+    running = asyncio.create_task(gauges.run())
+    try:
+        async with asyncio.timeout(60):
+            while await rows_of_counts(outbox) > MANY * 0.9:
+                await asyncio.sleep(1)
+            while gauges_answered() < began + ASK_SECONDS:
+                await asyncio.sleep(0.2)
+        assert time.time() - gauges_answered() < 3 * ASK_SECONDS
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def gauges_answered() -> float:
+    return REGISTRY.get_sample_value("ledger_gauges_timestamp_seconds", {"of": "database"}) or 0
 
 
 async def test_the_oldest_authorized_payment_is_as_old_as_its_authorization(

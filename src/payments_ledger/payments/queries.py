@@ -125,29 +125,48 @@ async def count_payments(conn: Connection) -> list[StatusCount]:
     return await cursor.fetchall()
 
 
-async def sum_up_counts(conn: Connection) -> None:
-    """Replaces counts of the same by their sum (as the relay's role). Two that do so at once do no harm."""
-    await conn.execute(
+FIRST_COUNT = ("", UUID(int=0))
+# A tenth of a second's work, and more counts than a tenant has moments at which payments are AUTHORIZED.
+COUNTS_AT_ONCE = 20_000
+
+
+async def sum_up_counts(
+    conn: Connection, after: tuple[str, UUID] = FIRST_COUNT, limit: int = COUNTS_AT_ONCE
+) -> tuple[str, UUID]:
+    """Replaces counts of the same by their sum (as the relay's role), among the `limit` that follow in key order.
+
+    Returns after which the next portion begins, FIRST_COUNT at the end. Two that do so at once do no harm: each adds up
+    what it has removed itself.
+    """
+    cursor = await conn.execute(
         """
-        WITH several AS (
-            SELECT tenant_id, status, since
+        WITH portion AS (
+            SELECT tenant_id, id, status, since
             FROM payment_counts
-            GROUP BY tenant_id, status, since
-            HAVING count(*) > 1
+            WHERE (tenant_id, id) > (%s, %s)
+            ORDER BY tenant_id, id
+            LIMIT %s
+        ), several AS (
+            SELECT tenant_id, id
+            FROM (SELECT tenant_id, id, count(*) OVER (PARTITION BY tenant_id, status, since) AS same FROM portion)
+            WHERE same > 1
         ), taken AS (
             DELETE FROM payment_counts
             USING several
-            WHERE payment_counts.tenant_id = several.tenant_id AND payment_counts.status = several.status
-              AND payment_counts.since IS NOT DISTINCT FROM several.since
+            WHERE payment_counts.tenant_id = several.tenant_id AND payment_counts.id = several.id
             RETURNING payment_counts.tenant_id, payment_counts.status, payment_counts.since, payments
+        ), summed AS (
+            INSERT INTO payment_counts (tenant_id, status, since, payments)
+            SELECT tenant_id, status, since, sum(payments)
+            FROM taken
+            GROUP BY tenant_id, status, since
+            HAVING sum(payments) <> 0
         )
-        INSERT INTO payment_counts (tenant_id, status, since, payments)
-        SELECT tenant_id, status, since, sum(payments)
-        FROM taken
-        GROUP BY tenant_id, status, since
-        HAVING sum(payments) <> 0
-        """
+        SELECT tenant_id, id FROM portion ORDER BY tenant_id, id OFFSET %s - 1
+        """,
+        [*after, limit, limit],
     )
+    return await cursor.fetchone() or FIRST_COUNT
 
 
 def _columns(keys: Collection[tuple[str, UUID]]) -> list[list[Any]]:
