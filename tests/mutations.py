@@ -28,6 +28,7 @@ class Mutation:
 
 
 SCHEMA = "migrations/versions/0001_books.sql"
+PARTITIONS = "migrations/versions/0012_guarded_partitions.sql"
 SOURCE = "src/payments_ledger"
 
 MUTATIONS = [
@@ -156,6 +157,62 @@ MUTATIONS = [
         "                commits = True\n",
         "",
         ("tests/faults/test_commits.py",),
+    ),
+    Mutation(
+        "A session that ends after COMMIT was sent is an unknown outcome, noticed or not",
+        f"{SOURCE}/platform/postgres.py",
+        "            if not connection.broken and not _is_loss(error):\n",
+        "            if not connection.broken:\n",
+        ("tests/faults/test_commits.py",),
+    ),
+    Mutation(
+        "Audit rows are never changed through a partition: rows",
+        PARTITIONS,
+        "CREATE TRIGGER audit_rows_are_facts BEFORE UPDATE OR DELETE ON audit_log\n",
+        "CREATE TRIGGER audit_rows_are_facts BEFORE INSERT ON audit_log WHEN (false)\n",
+        ("tests/integration/test_schema.py", "-k", "guard"),
+    ),
+    Mutation(
+        "Nobody changes a partition by itself: statements",
+        PARTITIONS,
+        "partition_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON %I\n",
+        "partition_stays BEFORE UPDATE OR DELETE ON %I\n",
+        ("tests/integration/test_schema.py", "-k", "partition"),
+    ),
+    Mutation(
+        "Row-level security is forced on every partition",
+        PARTITIONS,
+        "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "ENABLE ROW LEVEL SECURITY",
+        ("tests/integration/test_schema.py", "-k", "partition"),
+    ),
+    Mutation(
+        "A partition that is made later is guarded, too",
+        PARTITIONS,
+        "    PERFORM guard_partition(its.made), vacuum_often(its.made);\n    RETURN true;\n",
+        "    PERFORM vacuum_often(its.made);\n    RETURN true;\n",
+        ("tests/integration/test_retention.py",),
+    ),
+    Mutation(
+        "The owner changes no delivery of an event",
+        PARTITIONS,
+        "    WHEN (is_own('outbox_events')) EXECUTE",
+        "    WHEN (false) EXECUTE",
+        ("tests/integration/test_schema.py", "-k", "delivery"),
+    ),
+    Mutation(
+        "What is written to the rest while a month is divided out of it is not lost",
+        PARTITIONS,
+        "    EXECUTE format('INSERT INTO %I SELECT ($1).* ON CONFLICT %s', TG_ARGV[0], TG_ARGV[1]) USING NEW;\n",
+        "",
+        ("tests/integration/test_retention.py", "-k", "divided"),
+    ),
+    Mutation(
+        "Counts of payments are summed up in portions",
+        f"{SOURCE}/payments/queries.py",
+        "            ORDER BY tenant_id, id\n            LIMIT %s\n",
+        "            ORDER BY tenant_id, id\n            LIMIT %s * 100\n",
+        ("tests/integration/test_gauges.py", "-k", "fresh"),
     ),
     Mutation(
         "What a part that failed was to write is not written",

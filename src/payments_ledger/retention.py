@@ -20,8 +20,10 @@ AUDIT_LOG = "audit_log"
 # Each month costs every look for due events some 40 µs. Should no worker run until the next one is over, its rows go to
 # the partition for the rest, and move to their month once that is made.
 MONTHS_AHEAD = 1
-# Of what lies in the rest so many blocks of 8 KB are moved in one transaction: some 10,000 rows, in half a second.
-PORTION_BLOCKS = 400
+# Of what lies in the rest so many blocks of 8 KB are copied in one transaction: some thousands of rows, in a fraction of
+# a second. Only these rows are locked meanwhile, so a disk on which it takes much longer harms nobody.
+PORTION_BLOCKS = 100
+PORTION_SECONDS_MAX = 60
 STEP_SECONDS = 3600.0
 # After a step that found the tables in use.
 RETRY_SECONDS = 60.0
@@ -91,6 +93,7 @@ class Retention:
             [(blocks,)] = await cursor.fetchall()
         for block in range(0, blocks, PORTION_BLOCKS):
             async with self._turn() as conn:
+                await conn.execute("SELECT set_config('statement_timeout', %s, true)", [f"{PORTION_SECONDS_MAX}s"])
                 await conn.execute(
                     "SELECT copy_rest(%s, %s, %s, %s, %s)", [table, month, block, block + PORTION_BLOCKS, expired]
                 )
