@@ -20,8 +20,8 @@ AUDIT_LOG = "audit_log"
 # Each month costs every look for due events some 40 µs. Should no worker run until the next one is over, its rows go to
 # the partition for the rest, and move to their month once that is made.
 MONTHS_AHEAD = 1
-# Of what lies in the rest so many blocks of 8 KB are copied in one transaction: some thousands of rows, in a fraction of
-# a second. Only these rows are locked meanwhile, so a disk on which it takes much longer harms nobody.
+# Of what lies in the rest so many blocks of 8 KB are copied in one transaction: some thousands of rows, in a fraction
+# of a second. Only these rows are locked meanwhile, so a disk on which it takes much longer harms nobody.
 PORTION_BLOCKS = 100
 PORTION_SECONDS_MAX = 60
 STEP_SECONDS = 3600.0

@@ -117,6 +117,43 @@ def test_a_session_that_the_server_ends_is_never_a_fault_of_ours(
         write_down(background, network, str(uuid4()), waits=waits)
 
 
+@pytest.mark.parametrize(("at_commit", "refusal"), [(True, OutcomeUnknown), (False, DatabaseAway)])
+def test_a_pipeline_that_cannot_be_left_is_a_lost_session_although_the_connection_does_not_show_it(
+    url: str,
+    background: Background,
+    network: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    at_commit: bool,
+    refusal: type[Exception],
+) -> None:
+    # What psycopg says when it has read the server's last words, and not yet its end: here without the race.
+    leave = psycopg.AsyncPipeline._exit
+
+    def fail(pipeline: psycopg.AsyncPipeline, error: BaseException | None) -> None:
+        leave(pipeline, error)
+        raise psycopg.OperationalError("cannot exit pipeline mode while busy")
+
+    fact = str(uuid4())
+
+    async def write() -> None:
+        database = Database(f"postgresql://app:app@127.0.0.1:{network.port}/commits", role=None, pool_size_max=1)
+        await database.open()
+        try:
+            with monkeypatch.context() as patched:
+                async with database.transaction() as conn:
+                    await conn.execute("INSERT INTO facts VALUES (%s)", [fact])
+                    patched.setattr(psycopg.AsyncPipeline, "_exit", fail)
+                    if not at_commit:
+                        async with conn.pipeline():
+                            pass
+        finally:
+            await database.close()
+
+    with pytest.raises(refusal):
+        background.run(write())
+    assert is_written(url, fact) is at_commit
+
+
 # So many sessions of eight end while facts are written down. One in about 200 has its last words read before its end
 # is noticed.
 TERMINATIONS = 150

@@ -116,11 +116,12 @@ async def test_a_new_schema_has_this_month_which_takes_in_all_before_and_the_nex
         assert [starts for _, starts, _ in found] == ["-infinity", f"{found[0][2]:%Y-%m-%d} 00:00:00+00"]
 
 
-async def test_months_are_made_as_time_goes_on(owner: Database, step: Step) -> None:
+async def test_months_are_made_as_time_goes_on(url: str, owner: Database, step: Step) -> None:
     async with owner.transaction() as conn:
         await conn.execute(f"DROP TABLE {(await months(owner, OUTBOX))[-1][0]}".encode())
     await step(days_off=-1)
     assert len(await months(owner, OUTBOX)) == 2
+    assert await unguarded(url) == []
 
 
 async def test_a_month_that_is_old_is_dropped_whole_and_the_books_still_hold(
