@@ -38,6 +38,7 @@ def fill(
 
     Of a hundred payments 3 are CREATED, 2 CANCELLED, the others SETTLED and one of those refunded; in BRL, USD and JPY.
     All have their entries, postings, totals, published events, idempotency keys (created and confirmed) and audit rows.
+    One in ten is an order's; one in ten was confirmed a second time and refused; each is in a kept answer of 1,000.
     """
     until = until or datetime.now(UTC) - timedelta(hours=1)
     names = tuple(f"book-{uuid4().hex[:12]}-{number:04d}" for number in range(tenants))
@@ -83,6 +84,7 @@ async def _add_tenant(conn: Connection, name: str) -> None:
 
 _TABLES = (
     "payment_intents",
+    "orders",
     "ledger_entries",
     "ledger_postings",
     "account_totals",
@@ -108,7 +110,9 @@ _BOOK = f"""
     SELECT tenant_id, number, {_uuid7("created_at", "tenant_id || number")} AS id, amount, currency,
            CASE currency WHEN 'JPY' THEN amount::text
                          ELSE (amount / 100)::text || '.' || lpad((amount %% 100)::text, 2, '0') END AS shown,
-           'CUST-' || number %% 1000 AS customer_ref, 'corr-' || number AS correlation_id,
+           CASE WHEN number %% 10 = 0 THEN 'order-' || number END AS order_id,
+           CASE WHEN number %% 10 = 0 THEN 'order:order-' || number
+                ELSE 'CUST-' || number %% 1000 END AS customer_ref, 'corr-' || number AS correlation_id,
            CASE WHEN die < 3 THEN 'CREATED' WHEN die < 5 THEN 'CANCELLED' ELSE 'SETTLED' END AS status,
            die = 5 AS refunded,
            created_at,
@@ -166,10 +170,15 @@ def _iso(at: str) -> str:
 _ROWS = (
     """
     INSERT INTO payment_intents
-        (tenant_id, id, amount, currency, status, version, customer_ref, created_at, updated_at)
-    SELECT tenant_id, id, amount, currency, status, 1 + num_nonnulls(authorized_at, ended_at), customer_ref,
+        (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at)
+    SELECT tenant_id, id, amount, currency, status, 1 + num_nonnulls(authorized_at, ended_at), customer_ref, order_id,
            created_at, coalesce(ended_at, created_at)
     FROM book
+    """,
+    """
+    INSERT INTO orders (tenant_id, order_id, cancelled_at, created_at)
+    SELECT tenant_id, order_id, CASE WHEN status = 'CANCELLED' OR refunded THEN ended_at END, created_at
+    FROM book WHERE order_id IS NOT NULL
     """,
     f"""
     INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id)
@@ -194,7 +203,8 @@ _ROWS = (
     SELECT tenant_id, {_uuid7("at", "tenant_id || number || event_type")}, event_type, id, sequence,
            ('{{"payment_intent_id":"' || id || '","tenant_id":"' || tenant_id || '","status":"' || told
             || '","amount":"' || shown || '","currency":"' || currency || '","customer_ref":"' || customer_ref
-            || '","order_id":null,"correlation_id":"' || correlation_id || '","occurred_at":"' || {_iso("at")}
+            || '","order_id":' || coalesce('"' || order_id || '"', 'null')
+            || ',"correlation_id":"' || correlation_id || '","occurred_at":"' || {_iso("at")}
             || CASE event_type WHEN 'payment.refunded' THEN
                    '","refund_id":"' || {_uuid7("at", "tenant_id || number || 'refund'")} ELSE '' END
             || '"}}')::json,
@@ -226,6 +236,21 @@ _ROWS = (
            {_BODY.format(status="AUTHORIZED", created_at=_iso("created_at"), updated_at=_iso("authorized_at"))},
            authorized_at, now() + interval '1 day'
     FROM book WHERE authorized_at IS NOT NULL
+    UNION ALL
+    SELECT tenant_id, 'book', 'POST /v1/payment-intents/' || id || '/confirm', 'again-' || number, '\\x00'::bytea,
+           409, NULL,
+           convert_to('{{"type":"about:blank","title":"Conflict","status":409,"detail":"It is AUTHORIZED already."'
+                      || ',"instance":"/v1/payment-intents/' || id || '/confirm","code":"already_moved"'
+                      || ',"correlation_id":"' || correlation_id || '"}}', 'UTF8'),
+           authorized_at, now() + interval '1 day'
+    FROM book WHERE authorized_at IS NOT NULL AND number % 10 = 1
+    UNION ALL
+    SELECT tenant_id, 'book', 'POST /v1/payment-intents/batch', 'batch-' || number / 1000, '\\x00'::bytea, 200, NULL,
+           convert_to('{{"outcomes":[' || string_agg('{{"status":201,"payment_intent":' || convert_from(
+               {_BODY.format(status="CREATED", created_at=_iso("created_at"), updated_at=_iso("created_at"))}, 'UTF8')
+               || '}}', ',' ORDER BY number) || ']}}', 'UTF8'),
+           min(created_at), now() + interval '1 day'
+    FROM book GROUP BY tenant_id, number / 1000
     """,
 )
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from payments_ledger.money import learn_currencies
 from payments_ledger.platform.logging import configure_logging
+from tests.iso_4217 import CURRENCIES
 from tests.profiles import register_profiles
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
 register_profiles()
+# Tests' modules name amounts as soon as they are imported.
+learn_currencies(CURRENCIES)
 
 # Every random choice of the fault tests begins with it, in each process of a run.
 os.environ.setdefault("FAULTS_SEED", str(random.randrange(2**32)))

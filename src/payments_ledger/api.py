@@ -20,6 +20,7 @@ from payments_ledger.auth.refusals import Refusals
 from payments_ledger.auth.tokens import Tokens
 from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import chaos_of
+from payments_ledger.currencies import keep_currencies, try_to_load
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.platform import failpoints, health, metrics
@@ -76,10 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     async def hold_resources(app: FastAPI) -> AsyncIterator[None]:
         hash_of_nobody()
         await database.open()
+        # Before the first request, unless the database is unavailable: then it goes on in the background.
+        await try_to_load(database)
+        currencies = asyncio.create_task(keep_currencies(database))
         keeping_up = asyncio.create_task(chaos.run())
         vitals = asyncio.create_task(note_vitals({"requests": database}))
         async with health.checks_of(settings, database) as app.state.checks:
             yield
+        currencies.cancel()
         keeping_up.cancel()
         vitals.cancel()
         await chaos.close()

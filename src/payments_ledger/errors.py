@@ -95,6 +95,10 @@ class UnknownCurrency(Invalid):
         super().__init__("currency", detail)
 
 
+class WithdrawnCurrency(UnknownCurrency):
+    """The currency was withdrawn: no payment can be created in it any more."""
+
+
 class MissingHeader(Unreadable):
     """A required header is missing."""
 
@@ -244,6 +248,10 @@ class ChaosInjected(Unavailable):
 
 class ChaosStoreAway(Unavailable):
     """Redis, which holds the injected faults, cannot be reached."""
+
+
+class CurrenciesNotLoaded(Unavailable):
+    """The currencies have not been read from the database yet. Nothing was done; repeat the request."""
 
 
 class OutcomeUnknown(Unavailable):

@@ -1,21 +1,39 @@
 """Money: a whole number of minor units of an ISO 4217 currency. Never a float, never rounded."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
-from iso4217 import Currency
-
-from payments_ledger.errors import InvalidAmount, UnknownCurrency
+from payments_ledger.errors import CurrenciesNotLoaded, InvalidAmount, UnknownCurrency, WithdrawnCurrency
 
 # What a PostgreSQL bigint holds; an amount beyond it is refused rather than stored in another type.
 AMOUNT_MAX = 2**63 - 1
 
-# Minor-unit exponents by code (ISO 4217, table A.1). Metals, funds and test codes have none and are no money here.
-EXPONENTS: dict[str, int] = {c.code: c.exponent for c in Currency if c.exponent is not None}
-
 # Plain digits only: no sign, exponent, blank, underscore or non-ASCII digit is an amount.
 _DECIMAL_TEXT = re.compile(r"[0-9]{1,32}(\.[0-9]{1,8})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Currency:
+    """A currency (ISO 4217) whose amounts have `exponent` decimal places.
+
+    `valid_until` is the last day (UTC) on which a payment can be created in it; None: no end is known.
+    """
+
+    code: str
+    exponent: int
+    valid_until: date | None = None
+
+
+_known: dict[str, Currency] = {}
+
+
+def learn_currencies(currencies: Iterable[Currency]) -> None:
+    """Makes these the currencies that this process knows, and no others (currencies.py loads them)."""
+    global _known
+    _known = {currency.code: currency for currency in currencies}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +53,18 @@ class Money:
 
 
 def exponent_of(currency: str) -> int:
-    """The number of decimal places of a currency (BRL 2, JPY 0, KWD 3); raises UnknownCurrency."""
-    try:
-        return EXPONENTS[currency]
-    except KeyError:
-        raise UnknownCurrency from None
+    """The number of decimal places of a currency (BRL 2, JPY 0, KWD 3), withdrawn or not; raises UnknownCurrency.
+
+    Raises CurrenciesNotLoaded in a process that has not learned any: nobody then knows what an amount means.
+    """
+    return _currency(currency).exponent
+
+
+def require_in_use(currency: str, day: date) -> None:
+    """Raises WithdrawnCurrency if no payment can be created in the currency on that day, or as `exponent_of` does."""
+    valid_until = _currency(currency).valid_until
+    if valid_until is not None and day > valid_until:
+        raise WithdrawnCurrency
 
 
 def parse_money(amount: str | int | Decimal, currency: str) -> Money:
@@ -73,3 +98,10 @@ def format_amount(amount: int, currency: str) -> str:
     sign = "-" if amount < 0 else ""
     digits = str(abs(amount)).rjust(exponent + 1, "0")
     return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"
+
+
+def _currency(code: str) -> Currency:
+    try:
+        return _known[code]
+    except KeyError:
+        raise UnknownCurrency if _known else CurrenciesNotLoaded from None

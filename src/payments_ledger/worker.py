@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
 from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
+from payments_ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.errors import IllegalMove, Rejected, Unavailable
 from payments_ledger.gauges import Gauges
 from payments_ledger.idempotency import delete_expired_keys
@@ -134,7 +135,10 @@ class Worker:
         await self._database.open()
         await self._outbox.open()
         try:
+            # A message's amount must not be taken for one that nobody can read.
+            await wait_for_currencies(self._database)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep_currencies(self._database))
                 for consumer in self._consumers:
                     tasks.create_task(consumer.run())
                 tasks.create_task(self._relay.run())

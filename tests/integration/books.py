@@ -5,6 +5,7 @@ from http import HTTPStatus
 from uuid_utils.compat import uuid7
 
 from payments_ledger.audit import Origin
+from payments_ledger.errors import Rejected
 from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once
 from payments_ledger.money import Money
 from payments_ledger.payments.documents import payment_body
@@ -31,7 +32,8 @@ async def create_a_payment(
     command = CreatePayment(tenant_id, uuid7(), money, "CUST-1", ORIGIN)
     created: list[Payment] = []
 
-    def render(_: CreatePayment, payment: Payment) -> Answer:
+    def render(_: CreatePayment, payment: Payment | Rejected) -> Answer:
+        assert isinstance(payment, Payment)
         created.append(payment)
         return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 

@@ -102,7 +102,7 @@ async def test_two_opposing_streams_settle_each_payment_once(database: Database,
     async with database.transaction([tenant]) as conn:
         commands = [CreatePayment(tenant, uuid7(), Money(100, "BRL"), "C", ORIGIN) for _ in range(40)]
         payments = await create_payments(conn, commands)
-    ids = [payment.id for payment in payments]
+    ids = [payment.id for payment in payments if isinstance(payment, Payment)]
 
     async def stream(order: list[int]) -> int:
         outcomes: list[Payment | Rejected] = []

@@ -3,12 +3,17 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
+from payments_ledger.errors import UnknownTenant
 from payments_ledger.money import Money
-from payments_ledger.payments.use_cases import RefundPayment, refund_payments
+from payments_ledger.orders.use_cases import CancelOrder, PayOrder, change_orders
+from payments_ledger.payments.routes import PATH
+from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
 from payments_ledger.platform.postgres import Connection, Database, auditor_role, driver_url
 from payments_ledger.verify import audit as auditing
 from payments_ledger.verify.audit import Result, audit
@@ -16,8 +21,9 @@ from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN
 from payments_ledger.verify.horizon import Horizon
 from payments_ledger.verify.report import as_json
 from tests import big_book
-from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
-from tests.integration.conftest import opened
+from tests.integration.books import BRL_100, ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.conftest import Api, opened
+from tests.iso_4217 import EXPONENTS
 
 pytestmark = pytest.mark.anyio
 
@@ -57,10 +63,16 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "refunds_reverse_their_settlement": 0,
         "moves_are_told_without_a_gap": 4,
         "nothing_waits_too_long": 1,
+        "orders_agree_with_their_payment": 0,
         "kept_answers_match_their_payment": 1,
+        "kept_batches_match_their_payments": 0,
+        "kept_refusals_match_their_payment": 0,
         "changes_are_audited": 4,
         "events_match_their_payment": 9,
+        "events_are_published_or_due": 9,
         "audit_rows_have_their_payment": 9,
+        "totals_have_their_account": 4,
+        "currencies_have_the_places_of_iso_4217": len(EXPONENTS) + 6,
     }
 
 
@@ -75,6 +87,12 @@ ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
 EVENTS = "events_match_their_payment"
 AUDIT_ROWS = "audit_rows_have_their_payment"
+ORDERS = "orders_agree_with_their_payment"
+BATCHES = "kept_batches_match_their_payments"
+REFUSALS = "kept_refusals_match_their_payment"
+PUBLISHED = "events_are_published_or_due"
+ACCOUNTS = "totals_have_their_account"
+CURRENCIES = "currencies_have_the_places_of_iso_4217"
 
 OURS = "tenant_id = %(tenant)s"
 IN_JPY = f"{OURS} AND currency = 'JPY'"
@@ -112,8 +130,8 @@ CREATED = f"{OURS} AND status = 'CREATED'"
             """,
             {POSTINGS, PAYMENT_OF_ENTRY},
         ),
-        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE, EVENTS}),
-        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE, EVENTS}),
+        (f"UPDATE payment_intents SET amount = amount + 1 WHERE {SETTLED}", {POSTED_ONCE, EVENTS, AUDIT_ROWS}),
+        (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE, EVENTS, AUDIT_ROWS}),
         (
             f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}",
             {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES, AUDITED},
@@ -122,7 +140,7 @@ CREATED = f"{OURS} AND status = 'CREATED'"
         (f"UPDATE payment_intents SET version = 2 WHERE {CREATED}", {MOVES, AUDITED}),
         (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, EVENTS, AUDIT_ROWS}),
         (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS, EVENTS}),
-        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS, EVENTS}),
+        (f"UPDATE payment_intents SET amount = 9 WHERE {CREATED}", {ANSWERS, EVENTS, AUDIT_ROWS}),
         (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (f"UPDATE outbox_events SET sequence = 9 WHERE {OURS} AND event_type = 'payment.settled'", {MOVES}),
         (
@@ -270,7 +288,7 @@ async def test_what_retention_has_dropped_is_no_loss_but_what_is_younger_is(
         ),
         (
             f"UPDATE audit_log SET action = 'payment.create' WHERE {OURS} AND action = 'payment.authorize'",
-            {AUDITED},
+            {AUDITED, AUDIT_ROWS},
         ),
         (f"UPDATE ledger_postings SET entry_id = gen_random_uuid() WHERE {IN_JPY}", {POSTINGS, ACCOUNTED, POSTED_ONCE}),
         (f"UPDATE idempotency_keys SET route = route || '/another/confirm' WHERE {OURS}", {ANSWERS}),
@@ -297,3 +315,260 @@ async def test_a_big_book_is_clean(database_url: str) -> None:
     results = [result async for result in audit(database_url, tenant_id=book.tenants[0])]
     assert [result.check.name for result in results if not result.ok] == []
     assert all(result.examined for result in results if result.check.name != "nothing_waits_too_long")
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        # Whoever can change postings can change the totals with them.
+        pytest.param(
+            f"""
+            WITH reversed AS (
+                UPDATE ledger_postings SET debit_account = credit_account, credit_account = debit_account WHERE {IN_JPY}
+            )
+            UPDATE account_totals SET debits = credits, credits = debits WHERE {IN_JPY}
+            """,
+            {POSTED_ONCE},
+            id="a settlement that is reversed",
+        ),
+        pytest.param(
+            f"""
+            WITH opened AS (INSERT INTO accounts VALUES (%(tenant)s, 'OTHER', 'Of somebody else', 'revenue')),
+                 moved AS (UPDATE ledger_postings SET credit_account = 'OTHER' WHERE {IN_JPY})
+            UPDATE account_totals SET account = 'OTHER' WHERE {IN_JPY} AND account = 'REVENUE'
+            """,
+            {POSTED_ONCE, ACCOUNTS},
+            id="a settlement that is moved to another account",
+        ),
+        pytest.param(
+            f"""
+            WITH entry AS (
+                INSERT INTO ledger_entries
+                SELECT tenant_id, posted_at, gen_random_uuid(), 'bonus', source_id, 'c'
+                FROM ledger_entries
+                WHERE {OURS} AND source_id = (SELECT id FROM payment_intents WHERE {IN_JPY})
+                RETURNING *
+            ), posting AS (
+                INSERT INTO ledger_postings
+                SELECT tenant_id, posted_at, id, 1, 'REVENUE', 'CASH', 'JPY', 7 FROM entry
+            )
+            UPDATE account_totals SET debits = 7, credits = 7 WHERE {IN_JPY}
+            """,
+            {PAYMENT_OF_ENTRY},
+            id="an entry of an unknown kind",
+        ),
+        pytest.param(
+            f"UPDATE accounts SET type = 'liability' WHERE {OURS} AND code = 'CASH'", {ACCOUNTS}, id="an account's type"
+        ),
+        pytest.param(f"DELETE FROM accounts WHERE {OURS} AND code = 'CASH'", {ACCOUNTS}, id="an account that is gone"),
+        pytest.param(
+            f"""
+            UPDATE audit_log SET detail = replace(detail::text, '100.00 BRL', '10.00 BRL')::json
+            WHERE {OURS} AND action = 'payment.settle'
+            """,
+            {AUDIT_ROWS},
+            id="an amount in the audit log",
+        ),
+        pytest.param(
+            f"""
+            UPDATE audit_log SET detail = replace(detail::text, 'AUTHORIZED', 'CREATED')::json
+            WHERE {OURS} AND action = 'payment.settle'
+            """,
+            {AUDIT_ROWS},
+            id="a move in the audit log",
+        ),
+        pytest.param(
+            f"UPDATE audit_log SET detail = '{{}}' WHERE {OURS}", {AUDIT_ROWS}, id="no detail in the audit log"
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET published_at = now() WHERE {OURS}", {PUBLISHED}, id="published and never tried"
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET published_at = now() + interval '10 years', attempts = 1 WHERE {OURS}",
+            {PUBLISHED},
+            id="published in ten years",
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET published_at = now() - interval '10 years', attempts = 1 WHERE {OURS}",
+            {PUBLISHED},
+            id="published before it happened",
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET next_attempt_at = now() + interval '10 years' WHERE {OURS}",
+            {PUBLISHED},
+            id="due in ten years",
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET next_attempt_at = 'infinity' WHERE {OURS}", {PUBLISHED}, id="never due"
+        ),
+        pytest.param(
+            f"UPDATE outbox_events SET buried_at = now() WHERE {OURS}", {PUBLISHED}, id="buried and never tried"
+        ),
+        pytest.param(
+            f"""
+            UPDATE outbox_events
+            SET attempts = 9, next_attempt_at = now() + interval '60 seconds', last_error = 'unrouted' WHERE {OURS}
+            """,
+            set(),
+            id="postponed by the relay",
+        ),
+    ],
+)
+async def test_what_was_made_to_look_right_is_found(
+    database: Database, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    await fill(database, tenant)
+    tamper(database_url, tenant, statement)
+    assert set(await broken_checks(database_url, tenant)) == found_by
+
+
+OF_ORDER = f"{OURS} AND order_id = "
+
+
+@pytest.mark.parametrize(
+    ("statement", "order_id"),
+    [
+        ("SELECT %(tenant)s", None),
+        (f"UPDATE orders SET cancelled_at = now() WHERE {OF_ORDER} 'settled'", "settled"),
+        (f"UPDATE orders SET cancelled_at = now() WHERE {OF_ORDER} 'authorized'", "authorized"),
+        (f"UPDATE orders SET cancelled_at = NULL WHERE {OF_ORDER} 'refunded'", "refunded"),
+        (f"UPDATE orders SET cancelled_at = NULL WHERE {OF_ORDER} 'cancelled'", "cancelled"),
+        (f"DELETE FROM orders WHERE {OF_ORDER} 'settled'", "settled"),
+        (f"DELETE FROM orders WHERE {OF_ORDER} 'cancelled'", "cancelled"),
+    ],
+)
+async def test_an_order_that_does_not_agree_with_its_payment_is_found(
+    database: Database, database_url: str, tenant: str, statement: str, order_id: str | None
+) -> None:
+    async def change(*commands: PayOrder | CancelOrder) -> None:
+        async with database.transaction([tenant]) as conn:
+            await change_orders(conn, commands)
+
+    await change(*(PayOrder(tenant, order, BRL_100, ORIGIN) for order in ("settled", "refunded")))
+    async with database.transaction([tenant]) as conn:
+        cursor = await conn.execute("SELECT id FROM payment_intents")
+        await settle_payments(conn, [SettlePayment(tenant, id_, ORIGIN) for (id_,) in await cursor.fetchall()])
+    await change(*(PayOrder(tenant, order, BRL_100, ORIGIN) for order in ("authorized", "cancelled")))
+    await change(*(CancelOrder(tenant, order, ORIGIN) for order in ("refunded", "cancelled", "never paid")))
+    tamper(database_url, tenant, statement)
+    broken = await broken_checks(database_url, tenant)
+    assert set(broken) == ({ORDERS} if order_id else set())
+    assert {failure["order_id"] for result in broken.values() for failure in result.failures} == (
+        {order_id} if order_id else set()
+    )
+
+
+GOOD = {"amount": "10.50", "currency": "BRL", "customer_ref": "C-1"}
+BATCH = f"{OURS} AND route = 'POST {PATH}/batch'"
+REFUSED = f"{OURS} AND status = 409"
+NOT_FOUND = f"{OURS} AND status = 404"
+CONFIRMED = f"{OURS} AND status = 200 AND route LIKE '%%/confirm'"
+
+
+def replaced(old: str, new: str) -> str:
+    return (
+        f"UPDATE idempotency_keys SET body = convert_to(replace(convert_from(body, 'UTF8'), '{old}', '{new}'), 'UTF8')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        pytest.param("SELECT %(tenant)s", set(), id="nothing changed"),
+        pytest.param(f"{replaced('10.50', '10.49')} WHERE {BATCH}", {BATCHES}, id="an amount in a batch"),
+        pytest.param(f"{replaced('C-1', 'C-2')} WHERE {BATCH}", {BATCHES}, id="a reference in a batch"),
+        pytest.param(f"{replaced('CREATED', 'SETTLED')} WHERE {BATCH}", {BATCHES}, id="a status in a batch"),
+        pytest.param(
+            f"{replaced('[{"status":201', '[{"status":422')} WHERE {BATCH}", {BATCHES}, id="a batch's refusal"
+        ),
+        pytest.param(f"{replaced('{"status":422', '{"status":201')} WHERE {BATCH}", {BATCHES}, id="a batch's success"),
+        pytest.param(f"UPDATE idempotency_keys SET body = '{{}}' WHERE {BATCH}", {BATCHES}, id="a batch of nothing"),
+        pytest.param(
+            f"UPDATE idempotency_keys SET status = 409 WHERE {BATCH}", {BATCHES}, id="a batch that was refused"
+        ),
+        pytest.param(
+            f"UPDATE idempotency_keys SET status = 404 WHERE {REFUSED}", {REFUSALS}, id="a status that its body denies"
+        ),
+        pytest.param(
+            f"{replaced('"status":409', '"status":404')}, status = 404 WHERE {REFUSED}",
+            {REFUSALS},
+            id="a payment that is said not to exist",
+        ),
+        pytest.param(
+            f"{replaced('"status":404', '"status":409')}, status = 409 WHERE {NOT_FOUND}",
+            {REFUSALS},
+            id="a payment that does not exist",
+        ),
+        pytest.param(
+            f"{replaced('"status":409', '"status":500')}, status = 500 WHERE {REFUSED}",
+            {REFUSALS},
+            id="a fault of ours",
+        ),
+        pytest.param(
+            f"UPDATE idempotency_keys SET route = 'POST {PATH}/' || gen_random_uuid() || '/confirm' WHERE {REFUSED}",
+            {REFUSALS},
+            id="a refusal of another payment",
+        ),
+        pytest.param(
+            f"UPDATE idempotency_keys SET route = 'POST {PATH}/' || gen_random_uuid() || '/confirm' WHERE {CONFIRMED}",
+            {ANSWERS},
+            id="a confirmation of another payment",
+        ),
+        pytest.param(
+            f"UPDATE idempotency_keys SET route = 'POST {PATH}/{{payment_id}}/confirm' WHERE {REFUSED} OR {CONFIRMED}",
+            set(),
+            id="a route's template",
+        ),
+        pytest.param(
+            f"""
+            UPDATE idempotency_keys
+            SET route = 'POST {PATH}/' || upper(split_part(route, '/', 4)) || '/confirm'
+            WHERE {REFUSED} OR {CONFIRMED}
+            """,
+            set(),
+            id="an id in upper case",
+        ),
+    ],
+)
+async def test_kept_answers_of_batches_and_refusals_are_checked(
+    api: Api, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    headers = api.headers(tenant)
+
+    async def post(path: str, body: object = None) -> httpx.Response:
+        return await api.client.post(path, json=body, headers=headers | {"Idempotency-Key": str(uuid4())})
+
+    batch = await post(f"{PATH}/batch", {"payment_intents": [GOOD, {**GOOD, "amount": 0}, GOOD]})
+    assert [outcome["status"] for outcome in batch.json()["outcomes"]] == [201, 422, 201]
+    payment_id = batch.json()["outcomes"][0]["payment_intent"]["id"]
+    statuses = [(await post(f"{PATH}/{id_}/confirm")).status_code for id_ in (payment_id, payment_id, uuid4())]
+    assert statuses == [200, 409, 404]
+    tamper(database_url, tenant, statement)
+    assert set(await broken_checks(database_url, tenant)) == found_by
+
+
+async def test_a_payment_that_was_confirmed_under_its_id_in_upper_case_is_clean(
+    api: Api, database_url: str, tenant: str
+) -> None:
+    headers = api.headers(tenant) | {"Idempotency-Key": "k"}
+    payment_id = (await api.client.post(PATH, json=GOOD, headers=headers)).json()["id"]
+    for _ in range(2):
+        answer = await api.client.post(f"{PATH}/{payment_id.upper()}/confirm", headers=headers)
+        assert (answer.status_code, answer.json()["id"]) == (200, payment_id)
+    assert await broken_checks(database_url, tenant) == {}
+
+
+async def test_an_exponent_that_was_changed_is_found(database_url: str, tenant: str) -> None:
+    change = "UPDATE currencies SET exponent = {} WHERE code = 'CLF' AND %(tenant)s <> ''"
+    tamper(database_url, tenant, change.format(2))
+    try:
+        broken = await broken_checks(database_url, tenant)
+    finally:
+        tamper(database_url, tenant, change.format(4))
+    assert set(broken) == {CURRENCIES}
+    assert broken[CURRENCIES].failures == [{"code": "CLF", "exponent": 2, "expected_exponent": 4}]
+
+
+async def test_a_tenant_that_does_not_exist_is_not_said_to_be_clean(database_url: str) -> None:
+    with pytest.raises(UnknownTenant):
+        await broken_checks(database_url, "nowhere")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from payments_ledger.errors import InvalidAmount, UnknownCurrency
-from payments_ledger.money import AMOUNT_MAX, EXPONENTS, Money, format_amount, parse_money
+from payments_ledger.money import AMOUNT_MAX, Money, format_amount, parse_money
+from tests.iso_4217 import EXPONENTS
 
 currencies = st.sampled_from(sorted(EXPONENTS))
 minor_units = st.integers(min_value=1, max_value=AMOUNT_MAX)

@@ -14,6 +14,7 @@ from payments_ledger.operations.opened import opened, transaction
 from payments_ledger.outbox import queries
 from payments_ledger.outbox.queries import OutboxEvent
 from payments_ledger.platform.postgres import acting_as, auditor_role, relay_role, transaction_time
+from payments_ledger.tenants.queries import require_tenant
 
 POLL_SECONDS = 0.25
 PAGE_SIZE = 1000
@@ -33,8 +34,10 @@ class Followed:
 
 
 async def list_waiting(database_url: str, *, state: str | None, tenant_id: str | None, limit: int) -> list[OutboxEvent]:
-    """The oldest events that are not published. Raises Unavailable."""
-    async with transaction(database_url, role=relay_role(database_url)) as conn:
+    """The oldest events that are not published. Raises UnknownTenant or Unavailable."""
+    async with transaction(database_url, role=auditor_role(database_url)) as conn:
+        if tenant_id is not None:
+            await require_tenant(conn, tenant_id)
         return await queries.list_waiting_events(conn, state=state, tenant_id=tenant_id, limit=limit)
 
 
@@ -70,7 +73,7 @@ async def follow(
 ) -> AsyncGenerator[Followed]:
     """Every event that is recorded from `since` on (None: from now on), each once, as they become visible.
 
-    Goes on until it is closed, over any loss of the database; raises Unavailable only if it cannot begin.
+    Goes on until it is closed, over any loss of the database; raises UnknownTenant, or Unavailable if it cannot begin.
     """
     seen: set[UUID] = set()
     horizon: datetime | None = None
@@ -79,6 +82,8 @@ async def follow(
             try:
                 async with database.transaction() as conn:
                     now = await transaction_time(conn)
+                    if horizon is None and tenant_id is not None:
+                        await require_tenant(conn, tenant_id)
                     since = since or now
                     after = _id_at((horizon or since) - timedelta(seconds=LATE_SECONDS_MAX))
                     seen = {event_id for event_id in seen if event_id > after}

@@ -28,10 +28,11 @@ from payments_ledger.audit import AuditRecord, Origin, record_audit
 from payments_ledger.auth.attempts import Forgotten, RedisAttempts
 from payments_ledger.auth.passwords import hash_password
 from payments_ledger.batching import Command, UseCase
-from payments_ledger.errors import Rejected, UnknownTenant, UserNotFound
+from payments_ledger.errors import Rejected, UserNotFound
 from payments_ledger.operations.opened import transaction
 from payments_ledger.platform.postgres import auditor_role
 from payments_ledger.platform.tracing import current_trace
+from payments_ledger.tenants.queries import require_tenant
 
 USERS_AT_ONCE = 1000
 
@@ -68,8 +69,7 @@ async def list_users(database_url: str, tenant_id: str) -> list[User]:
     """All of them, the first made first. Raises UnknownTenant or Unavailable."""
     users: list[User] = []
     async with transaction(database_url, tenants=[tenant_id]) as conn:
-        if await queries.find_tenant(conn, tenant_id) is None:
-            raise UnknownTenant
+        await require_tenant(conn, tenant_id)
         while True:
             after = (users[-1].created_at, users[-1].id) if users else None
             page = await queries.list_users(conn, tenant_id, after=after, limit=USERS_AT_ONCE)
@@ -86,14 +86,14 @@ async def create_user(database_url: str, *, tenant_id: str, email: str, password
 
 
 async def disable_user(database_url: str, tenant_id: str, email: str, *, disabled: bool) -> User:
-    """Disables the user, or lets them in again. Raises UserNotFound or Unavailable."""
+    """Disables the user, or lets them in again. Raises UnknownTenant, UserNotFound or Unavailable."""
     user_id = await _find_user(database_url, tenant_id, email)
     command = SetUserDisabled(tenant_id, user_id, disabled, _administrator())
     return await _carry_out(database_url, set_user_disabled, command)
 
 
 async def give_roles(database_url: str, tenant_id: str, email: str, roles: frozenset[str]) -> User:
-    """Gives the user exactly these roles. Raises UserNotFound, Invalid (a role) or Unavailable."""
+    """Gives the user exactly these roles. Raises UnknownTenant, UserNotFound, Invalid (a role) or Unavailable."""
     user_id = await _find_user(database_url, tenant_id, email)
     return await _carry_out(database_url, assign_roles, AssignRoles(tenant_id, user_id, roles, _administrator()))
 
@@ -132,6 +132,7 @@ async def unlock_user(database_url: str, redis_url: str, email: str, tenants: Se
 
 async def _find_user(database_url: str, tenant_id: str, email: str) -> UUID:
     async with transaction(database_url, tenants=[tenant_id]) as conn:
+        await require_tenant(conn, tenant_id)
         user_id = await queries.find_user_id(conn, tenant_id, email.lower())
     if user_id is None:
         raise UserNotFound(f"The tenant {tenant_id} has no user {email}.")

@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from redis.exceptions import RedisError
 
+from payments_ledger.currencies import load_currencies
 from payments_ledger.errors import SchemaMissing, Unavailable
 from payments_ledger.gauges import BACKLOG_COUNTED_MAX
 from payments_ledger.migrate import newest_version
@@ -103,6 +104,8 @@ async def _ask_postgres(settings: Settings, status: Status) -> list[Service]:
         status.outbox = await _within_time(relay, lambda conn: measure_backlog(conn, BACKLOG_COUNTED_MAX))
         status.payments = await _within_time(relay, count_payments)
     async with opened(url, role=auditor_role(url)) as auditor:
+        # Their amounts are shown.
+        await _within_time(auditor, load_currencies)
         status.settlements = await _within_time(
             auditor, lambda conn: queries.list_last_settlements(conn, SETTLEMENTS_SHOWN)
         )

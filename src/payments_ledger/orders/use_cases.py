@@ -66,7 +66,8 @@ async def change_orders(
 
     An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. Of an
     order that is to be cancelled, what is not settled is cancelled and what is settled is refunded; without a payment
-    it will never get one. Rejected: UnknownTenant, and OrderCancelled for the payment of a cancelled order.
+    it will never get one. Rejected: UnknownTenant, OrderCancelled for the payment of a cancelled order, and what
+    create_payments rejects.
     """
     tenants = await find_tenants(conn, {command.tenant_id for command in commands})
     orders = {_key(command) for command in commands if command.tenant_id in tenants}
@@ -84,7 +85,8 @@ async def change_orders(
         for command in reversed(commands)
         if isinstance(command, PayOrder) and _key(command) in orders - cancelled - payments.keys()
     }
-    payments |= await _pay(conn, list(new_payments.values()))
+    paid, refused = await _pay(conn, list(new_payments.values()))
+    payments |= paid
 
     outcomes: list[Paid | Cancelled | Rejected] = []
     for command in commands:
@@ -95,23 +97,36 @@ async def change_orders(
             outcomes.append(effects.pop(key, Cancelled.REPEATED))
         elif key in cancelled:
             outcomes.append(Rejected(OrderCancelled()))
+        elif key in refused:
+            outcomes.append(refused[key])
         else:
             # Of several commands for one new order the first one made the payment.
             outcomes.append(Paid(payments[key], is_new=new_payments.pop(key, None) is not None))
     return outcomes
 
 
-async def _pay(conn: Connection, commands: Sequence[PayOrder]) -> dict[OrderKey, Payment]:
+async def _pay(
+    conn: Connection, commands: Sequence[PayOrder]
+) -> tuple[dict[OrderKey, Payment], dict[OrderKey, Rejected]]:
+    """The AUTHORIZED payments, and why some orders have none."""
     if not commands:
-        return {}
-    creations = [_new_payment(command) for command in commands]
-    await create_payments(conn, creations)
-    confirmations = [ConfirmPayment(creation.tenant_id, creation.payment_id, creation.origin) for creation in creations]
+        return {}, {}
+    created = await create_payments(conn, [_new_payment(command) for command in commands])
+    refused = {
+        _key(command): outcome
+        for command, outcome in zip(commands, created, strict=True)
+        if isinstance(outcome, Rejected)
+    }
+    confirmations = [
+        ConfirmPayment(outcome.tenant_id, outcome.id, command.origin)
+        for command, outcome in zip(commands, created, strict=True)
+        if isinstance(outcome, Payment)
+    ]
     payments: dict[OrderKey, Payment] = {}
-    for command, payment in zip(commands, await confirm_payments(conn, confirmations), strict=True):
+    for payment in await confirm_payments(conn, confirmations) if confirmations else ():
         assert isinstance(payment, Payment)
-        payments[_key(command)] = payment
-    return payments
+        payments[payment.tenant_id, payment.order_id or ""] = payment
+    return payments, refused
 
 
 async def _cancel(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
+from payments_ledger.audit import Origin
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.refusals import Refusals
@@ -159,30 +160,35 @@ async def get_payment_intent(request: ExactRequest) -> Response:
     return Response(payment_body(payment), media_type="application/json")
 
 
-def _render_created(command: CreatePayment, payment: Payment) -> Answer:
-    return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
+def _render_created(command: CreatePayment, outcome: Payment | Rejected) -> Answer:
+    if isinstance(outcome, Payment):
+        return Answer(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
+    return _refusal(outcome, PATH, command.origin)
 
 
 def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
         return Answer(HTTPStatus.OK, payment_body(outcome))
-    body = problem_body(
-        outcome.error,
-        instance=f"{PATH}/{command.payment_id}/confirm",
-        correlation_id=command.origin.trace.correlation_id,
-    )
-    return Answer(status_of(outcome.error), body)
+    return _refusal(outcome, f"{PATH}/{command.payment_id}/confirm", command.origin)
 
 
 def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
-    return Answer(HTTPStatus.OK, outcomes_body([_outcome(command, outcome) for outcome in outcomes]))
+    answers = [_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes)]
+    return Answer(HTTPStatus.OK, outcomes_body([(answer.status, answer.body) for answer in answers]))
 
 
-def _outcome(command: CreatePayments, outcome: Payment | Rejected) -> tuple[int, bytes]:
+def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
-        return HTTPStatus.CREATED, payment_body(outcome)
-    body = problem_body(outcome.error, instance=f"{PATH}/batch", correlation_id=command.origin.trace.correlation_id)
-    return status_of(outcome.error), body
+        return Answer(HTTPStatus.CREATED, payment_body(outcome))
+    if outcome is not command.payments[place] and isinstance(outcome.error, Invalid):
+        # The use case does not know where in the request the payment stood.
+        outcome = Rejected(outcome.error.within(f"payment_intents/{place}"))
+    return _refusal(outcome, f"{PATH}/batch", command.origin)
+
+
+def _refusal(outcome: Rejected, instance: str, origin: Origin) -> Answer:
+    body = problem_body(outcome.error, instance=instance, correlation_id=origin.trace.correlation_id)
+    return Answer(status_of(outcome.error), body)
 
 
 CREATE = Operation(create_payments, _render_created)

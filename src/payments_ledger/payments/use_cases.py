@@ -5,16 +5,16 @@ All have one shape: read and lock, decide by the pure rules, and past that point
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from payments_ledger.audit import AuditRecord, Origin, record_audit
-from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected
+from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected, WithdrawnCurrency
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.postings import REFUND, refund, settlement
 from payments_ledger.ledger.queries import sources_with_entry
 from payments_ledger.ledger.use_cases import post_entries
-from payments_ledger.money import Money
+from payments_ledger.money import Money, require_in_use
 from payments_ledger.outbox.outbox import record_events
 from payments_ledger.payments import queries
 from payments_ledger.payments.events import event_of, refund_event_of
@@ -89,13 +89,19 @@ class _Refund:
     origin: Origin
 
 
-async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment]:
-    """CREATED payments, with payment.intent.created in the outbox."""
+async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment | Rejected]:
+    """CREATED payments, with payment.intent.created in the outbox; Rejected: WithdrawnCurrency."""
     now = await transaction_time(conn)
-    created = [_Change(_new_payment(command, now), command.origin) for command in commands]
-    await queries.insert_payments(conn, [change.payment for change in created])
-    _record(conn, "payment.create", created)
-    return [change.payment for change in created]
+    outcomes = [_new_payment(command, now) for command in commands]
+    created = [
+        _Change(outcome, command.origin)
+        for command, outcome in zip(commands, outcomes, strict=True)
+        if isinstance(outcome, Payment)
+    ]
+    if created:
+        await queries.insert_payments(conn, [change.payment for change in created])
+        _record(conn, "payment.create", created)
+    return outcomes
 
 
 async def create_many_payments(conn: Connection, commands: Sequence[CreatePayments]) -> list[list[Payment | Rejected]]:
@@ -178,7 +184,11 @@ async def refund_payments(conn: Connection, commands: Sequence[RefundPayment]) -
     return outcomes
 
 
-def _new_payment(command: CreatePayment, now: datetime) -> Payment:
+def _new_payment(command: CreatePayment, now: datetime) -> Payment | Rejected:
+    try:
+        require_in_use(command.money.currency, now.astimezone(UTC).date())
+    except WithdrawnCurrency as error:
+        return Rejected(error)
     return Payment(
         tenant_id=command.tenant_id,
         id=command.payment_id,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from payments_ledger.errors import UnknownTenant
 from payments_ledger.platform.postgres import Connection
 
 
@@ -9,6 +10,12 @@ async def find_tenants(conn: Connection, tenant_ids: Collection[str]) -> set[str
     """Those of the tenants, which the transaction must have named, that exist."""
     cursor = await conn.execute("SELECT tenant_id FROM tenants WHERE tenant_id = ANY (%s)", [list(tenant_ids)])
     return {tenant_id for (tenant_id,) in await cursor.fetchall()}
+
+
+async def require_tenant(conn: Connection, tenant_id: str) -> None:
+    """Raises UnknownTenant unless the transaction, which must have named it or see every tenant, finds it."""
+    if not await find_tenants(conn, [tenant_id]):
+        raise UnknownTenant
 
 
 async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:

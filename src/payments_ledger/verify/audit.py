@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from payments_ledger.platform.postgres import Connection, Database, auditor_role
+from payments_ledger.tenants.queries import require_tenant
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN, Check
 from payments_ledger.verify.horizon import find_horizon
 
@@ -51,9 +52,10 @@ async def audit(
     since: datetime | None = None,
     authorized_seconds_max: int = AUTHORIZED_SECONDS_MAX,
 ) -> AsyncIterator[Result]:
-    """The result of each check, in the catalogue's order, as it is found. Raises DatabaseAway or SchemaMissing.
+    """The result of each check, in the catalogue's order, as it is found.
 
-    `since` leaves out the rows that were last written before; `tenant_id` those of other tenants.
+    `since` leaves out the rows that were last written before; `tenant_id` those of other tenants. Raises UnknownTenant,
+    DatabaseAway or SchemaMissing.
     """
     database = Database(
         database_url,
@@ -65,6 +67,8 @@ async def audit(
     turns = asyncio.Semaphore(CHECKS_AT_ONCE)
     try:
         async with database.transaction() as conn:
+            if tenant_id is not None:
+                await require_tenant(conn, tenant_id)
             parameters = {"tenant_id": tenant_id, "since": since, "authorized_seconds_max": authorized_seconds_max}
             parameters |= asdict(await find_horizon(conn))
             moment = await _export_moment(conn)
@@ -110,7 +114,7 @@ async def look(
 
 def _picked(check: Check, tenant_id: str | None, since: datetime | None) -> str:
     conditions = ["true"]
-    if tenant_id is not None:
+    if tenant_id is not None and check.subject.is_of_tenants:
         conditions.append("tenant_id = %(tenant_id)s")
     if since is not None:
         conditions.append(check.subject.since)

@@ -7,10 +7,12 @@ that somebody picked, and joins to them whatever they must agree with. Parameter
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 
-from payments_ledger.money import EXPONENTS
-from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS
+import iso4217
+
+from payments_ledger.ledger.postings import CASH, DEFAULT_ACCOUNTS, REFUND, REVENUE, SETTLEMENT
+from payments_ledger.outbox.relay import POSTPONE_SECONDS_MAX
+from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS, PAYMENT_REFUNDED
 from payments_ledger.payments.payment import LEGAL_MOVES, Status
 
 FAILURES_SHOWN = 20
@@ -29,6 +31,11 @@ class Subject:
     key: tuple[tuple[str, str], ...]
     since: str
     changed: str
+
+    @property
+    def is_of_tenants(self) -> bool:
+        """Whether each row belongs to a tenant; the key then begins with it."""
+        return self.key[0][0] == "tenant_id"
 
     def among(self) -> str:
         """The condition that picks the rows whose keys are in the parameter `keys`, a JSON array of arrays of texts."""
@@ -108,6 +115,8 @@ AUDIT = Subject(
     "at >= %(since)s",
     f"{_OF_ALL_TENANTS} AND at >= %(since)s",
 )
+# A few rows that only migrations write, so nobody asks for those written lately.
+CURRENCIES = Subject("currencies", (("code", "text"),), "false", "false")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,13 +180,43 @@ _LEGAL = "(VALUES {}) AS legal (status, version, sequence, event_type, action)".
 )
 _EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
     ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
-    + ", ('payment.refunded', 'SETTLED')"
+    + f", ('{PAYMENT_REFUNDED}', '{Status.SETTLED}')"
 )
-_CURRENCY = "(VALUES {}) AS currency (code, minor_unit)".format(
-    ", ".join(f"('{code}', {Decimal(1).scaleb(-exponent):f})" for code, exponent in EXPONENTS.items())
+# What the audit row of each action tells of the payment's status before and after it.
+_AUDITED_MOVES = "(VALUES {}) AS move (action, before, after)".format(
+    ", ".join(
+        [
+            f"('{AUDIT_ACTION_BY_STATUS[Status.CREATED]}', NULL, '{Status.CREATED}')",
+            *(
+                f"('{AUDIT_ACTION_BY_STATUS[after]}', '{before}', '{after}')"
+                for before, reached in LEGAL_MOVES.items()
+                for after in sorted(reached)
+            ),
+            f"('payment.refund', '{Status.SETTLED}', '{Status.SETTLED}')",
+        ]
+    )
 )
+# A text is read with all its places, and OFFSET keeps the planner from reading it for each row it is joined to.
+_CURRENCY = "(SELECT code, ('1e-' || exponent)::numeric AS minor_unit FROM currencies OFFSET 0) AS currency"
 # As clients and consumers see it. A product is exact and has all the places; a quotient of large amounts is rounded.
 _AMOUNT = "(payment.amount * currency.minor_unit)::text"
+_LIBRARY = "(VALUES {}) AS library (code, exponent)".format(
+    ", ".join(f"('{listed.code}', {listed.exponent})" for listed in iso4217.Currency if listed.exponent is not None)
+)
+_CATALOGUE = "(VALUES {}) AS catalogue (code, type)".format(
+    ", ".join(f"('{account.code}', '{account.type}')" for account in DEFAULT_ACCOUNTS)
+)
+
+# Twice what the relay postpones by at most: the row's clock may be a little ahead of the look at it.
+DUE_SECONDS_MAX = int(2 * POSTPONE_SECONDS_MAX)
+
+_PATH = "/v1/payment-intents"
+# The id in the route of a kept confirmation. It is as the client wrote it, in any case, or as the route's template has
+# it; a route that names no payment is none of a confirmation.
+_ID_IN_ROUTE = f"substring(subject.route FROM '^POST {_PATH}/([^/]+)/confirm$')"
+# Whether it is the id of `asked`, a uuid.
+_ROUTE_NAMES = f"""CASE WHEN pg_input_is_valid({_ID_IN_ROUTE}, 'uuid') THEN {_ID_IN_ROUTE}::uuid = {{asked}}
+                       ELSE coalesce({_ID_IN_ROUTE} LIKE '{{{{%%}}}}', false) END"""
 
 CHECKS = (
     Check(
@@ -247,40 +286,43 @@ CHECKS = (
     ),
     Check(
         "settled_payments_are_posted_once",
-        "Each SETTLED payment has exactly one settlement entry over its amount; no other payment has one.",
+        "Each SETTLED payment has exactly one settlement, over its amount, to the right accounts; no other has one.",
         PAYMENTS,
-        """
+        f"""
         SELECT subject.tenant_id, subject.id AS payment_id, subject.status,
                count(entry.id) FILTER (WHERE coalesce(posting.position, 1) = 1) AS entries,
                CASE subject.status WHEN 'SETTLED' THEN 1 ELSE 0 END AS expected_entries,
                sum(posting.amount)::text AS amount, subject.amount::text AS expected_amount,
                min(posting.currency) AS currency, subject.currency AS expected_currency,
+               min(posting.debit_account) AS debit_account, '{CASH}' AS expected_debit_account,
+               min(posting.credit_account) AS credit_account, '{REVENUE}' AS expected_credit_account,
                CASE subject.status WHEN 'SETTLED' THEN
                    count(entry.id) FILTER (WHERE coalesce(posting.position, 1) = 1) <> 1
                    OR (sum(posting.amount), min(posting.currency), max(posting.currency))
                       IS DISTINCT FROM (subject.amount::numeric, subject.currency, subject.currency)
+                   OR bool_or((posting.debit_account, posting.credit_account) <> ('{CASH}', '{REVENUE}'))
                ELSE count(entry.id) > 0 END AS broken
         FROM SUBJECT
         LEFT JOIN ledger_entries AS entry
-          ON entry.tenant_id = subject.tenant_id AND entry.source_id = subject.id AND entry.kind = 'settlement'
+          ON entry.tenant_id = subject.tenant_id AND entry.source_id = subject.id AND entry.kind = '{SETTLEMENT}'
         LEFT JOIN ledger_postings AS posting
           ON posting.tenant_id = entry.tenant_id AND posting.posted_at = entry.posted_at
          AND posting.entry_id = entry.id
         GROUP BY subject.tenant_id, subject.id, subject.status, subject.amount, subject.currency
-        """,
+        """,  # noqa: S608
     ),
     Check(
         "entries_have_their_payment",
-        "Each entry tells of a SETTLED payment of its own tenant.",
+        "Each entry is a settlement or a refund of a SETTLED payment of its own tenant.",
         ENTRIES,
-        """
+        f"""
         SELECT subject.tenant_id, subject.posted_at, subject.id AS entry_id, subject.kind,
                subject.source_id AS payment_id, payment.status, 'SETTLED' AS expected_status,
-               payment.status IS DISTINCT FROM 'SETTLED' AS broken
+               payment.status IS DISTINCT FROM 'SETTLED' OR subject.kind NOT IN ('{SETTLEMENT}', '{REFUND}') AS broken
         FROM SUBJECT
         LEFT JOIN payment_intents AS payment
           ON payment.tenant_id = subject.tenant_id AND payment.id = subject.source_id
-        """,
+        """,  # noqa: S608
     ),
     Check(
         "refunds_reverse_their_settlement",
@@ -308,7 +350,7 @@ CHECKS = (
             SELECT count(*) AS events
             FROM outbox_events
             WHERE tenant_id = subject.tenant_id AND aggregate_id = subject.source_id
-              AND event_type = 'payment.refunded'
+              AND event_type = 'payment.refunded' AND payload->>'refund_id' = subject.id::text
         ) AS told
         CROSS JOIN LATERAL (
             SELECT count(*) AS rows
@@ -357,6 +399,25 @@ CHECKS = (
             WHERE {_OF_ALL_TENANTS} AND id >= %(waiting_since_id)s::uuid AND id < %(waiting_until_id)s::uuid)""",  # noqa: S608
     ),
     Check(
+        "orders_agree_with_their_payment",
+        "The order of a payment is known; the payment is CANCELLED, FAILED or refunded if it was cancelled, else not.",
+        PAYMENTS,
+        f"""
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.status, subject.order_id,
+               heard.order_id AS known_order_id, heard.cancelled_at, refund.id AS refund_id,
+               CASE WHEN heard.order_id IS NULL THEN true
+                    WHEN heard.cancelled_at IS NULL THEN subject.status = 'CANCELLED' OR refund.id IS NOT NULL
+                    ELSE subject.status IN ('CREATED', 'AUTHORIZED')
+                         OR subject.status = 'SETTLED' AND refund.id IS NULL END AS broken
+        FROM SUBJECT
+        LEFT JOIN orders AS heard
+          ON heard.tenant_id = subject.tenant_id AND heard.order_id = subject.order_id
+        LEFT JOIN ledger_entries AS refund
+          ON refund.tenant_id = subject.tenant_id AND refund.source_id = subject.id AND refund.kind = '{REFUND}'
+        """,  # noqa: S608
+        "order_id IS NOT NULL",
+    ),
+    Check(
         "kept_answers_match_their_payment",
         "Each kept 2xx answer of a payment route shows a payment of its tenant as it was asked for.",
         ANSWERS,
@@ -369,10 +430,10 @@ CHECKS = (
                IS DISTINCT FROM (payment.id::text, {_AMOUNT}, payment.currency, payment.customer_ref)
                OR CASE subject.status WHEN 201 THEN
                       (subject.route, subject.location, answer.status)
-                      IS DISTINCT FROM ('POST /v1/payment-intents', '/v1/payment-intents/' || payment.id, 'CREATED')
+                      IS DISTINCT FROM ('POST {_PATH}', '{_PATH}/' || payment.id, 'CREATED')
                   ELSE
-                      (subject.route, answer.status)
-                      IS DISTINCT FROM ('POST /v1/payment-intents/' || payment.id || '/confirm', 'AUTHORIZED')
+                      ({_ROUTE_NAMES.format(asked="payment.id")}) IS NOT TRUE
+                      OR answer.status IS DISTINCT FROM 'AUTHORIZED'
                   END AS broken
         FROM SUBJECT
         CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
@@ -382,8 +443,71 @@ CHECKS = (
          AND payment.id = CASE WHEN pg_input_is_valid(answer.id, 'uuid') THEN answer.id::uuid END
         LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
         """,  # noqa: S608
-        "status BETWEEN 200 AND 299"
-        " AND (route = 'POST /v1/payment-intents' OR route LIKE 'POST /v1/payment-intents/%%/confirm')",
+        f"status BETWEEN 200 AND 299 AND (route = 'POST {_PATH}' OR route LIKE 'POST {_PATH}/%%/confirm')",
+    ),
+    Check(
+        "kept_batches_match_their_payments",
+        "Each outcome in a kept answer of the batch route shows a payment of its tenant, or why there is none.",
+        ANSWERS,
+        f"""
+        SELECT outcome.tenant_id, outcome.principal, outcome.route, outcome.key, outcome.status,
+               count(outcome.place) AS outcomes, count(*) FILTER (WHERE outcome.is_wrong) AS wrong, 0 AS expected_wrong,
+               min(outcome.place) FILTER (WHERE outcome.is_wrong) AS first_wrong,
+               outcome.status <> 200 OR count(outcome.place) = 0 OR bool_or(outcome.is_wrong) AS broken
+        FROM (
+            SELECT subject.*, told.place,
+                   CASE WHEN told.outcome->>'status' = '201' THEN
+                       (answer.id, answer.amount, answer.currency, answer.customer_ref, answer.status)
+                       IS DISTINCT FROM (payment.id::text, {_AMOUNT}, payment.currency, payment.customer_ref, 'CREATED')
+                   ELSE
+                       told.outcome->'payment_intent' IS NOT NULL
+                       OR told.outcome->'problem'->>'status' IS DISTINCT FROM told.outcome->>'status'
+                       OR coalesce(told.outcome->>'status', '') !~ '^4[0-9][0-9]$'
+                   END AS is_wrong
+            FROM SUBJECT
+            LEFT JOIN LATERAL json_array_elements(convert_from(subject.body, 'UTF8')::json->'outcomes')
+                WITH ORDINALITY AS told (outcome, place) ON true
+            LEFT JOIN LATERAL json_to_record(told.outcome->'payment_intent')
+                AS answer (id text, amount text, currency text, status text, customer_ref text) ON true
+            LEFT JOIN payment_intents AS payment
+              ON payment.tenant_id = subject.tenant_id
+             AND payment.id = CASE WHEN pg_input_is_valid(answer.id, 'uuid') THEN answer.id::uuid END
+            LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
+        ) AS outcome
+        GROUP BY outcome.tenant_id, outcome.principal, outcome.route, outcome.key, outcome.status
+        """,  # noqa: S608
+        f"route = 'POST {_PATH}/batch'",
+    ),
+    Check(
+        "kept_refusals_match_their_payment",
+        "Each kept refusal of a payment route is the problem that its status says, and the payment was refused for it.",
+        ANSWERS,
+        f"""
+        SELECT subject.tenant_id, subject.principal, subject.route, subject.key, subject.status,
+               convert_from(subject.body, 'UTF8') AS answer, payment.id AS payment_id,
+               payment.status AS payment_status,
+               told.status IS DISTINCT FROM subject.status::text
+               OR subject.status NOT BETWEEN 400 AND 499
+               OR CASE WHEN {_ID_IN_ROUTE} IS NULL THEN
+                      'POST ' || told.instance IS DISTINCT FROM subject.route
+                  ELSE
+                      ({_ROUTE_NAMES.format(asked="refused.payment_id")}) IS NOT TRUE
+                      OR subject.status = 404 AND payment.id IS NOT NULL
+                      OR subject.status = 409 AND coalesce(payment.status, 'CREATED') = 'CREATED'
+                  END AS broken
+        FROM SUBJECT
+        CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
+            AS told (status text, instance text)
+        CROSS JOIN LATERAL (
+            SELECT substring(told.instance FROM '^{_PATH}/([^/]+)/confirm$') AS id
+        ) AS asked
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN pg_input_is_valid(asked.id, 'uuid') THEN asked.id::uuid END AS payment_id
+        ) AS refused
+        LEFT JOIN payment_intents AS payment
+          ON payment.tenant_id = subject.tenant_id AND payment.id = refused.payment_id
+        """,  # noqa: S608
+        f"status NOT BETWEEN 200 AND 299 AND route LIKE 'POST {_PATH}%%' AND route <> 'POST {_PATH}/batch'",
     ),
     Check(
         "changes_are_audited",
@@ -436,17 +560,63 @@ CHECKS = (
         """,  # noqa: S608
     ),
     Check(
+        "events_are_published_or_due",
+        "Each event was tried before it was published or buried, at a time that was, or it is due within two minutes.",
+        EVENTS,
+        f"""
+        SELECT subject.tenant_id, subject.id AS event_id, subject.event_type, subject.created_at, subject.attempts,
+               subject.published_at, subject.buried_at, subject.next_attempt_at,
+               CASE WHEN coalesce(subject.published_at, subject.buried_at) IS NOT NULL THEN
+                   subject.attempts < 1
+                   OR coalesce(subject.published_at, subject.buried_at)
+                      NOT BETWEEN subject.created_at - bound.apart AND now() + bound.apart
+               ELSE subject.next_attempt_at > now() + bound.apart END AS broken
+        FROM SUBJECT
+        CROSS JOIN (SELECT make_interval(secs => {DUE_SECONDS_MAX}) AS apart) AS bound
+        """,  # noqa: S608
+    ),
+    Check(
         "audit_rows_have_their_payment",
-        "Each audit row about a payment names a payment of its own tenant.",
+        "Each audit row about a payment names one of its own tenant, its true amount, and a move that it may make.",
         AUDIT,
-        """
+        f"""
         SELECT subject.tenant_id, subject.id AS audit_id, subject.action, subject.target AS expected_payment_id,
-               payment.id IS NULL AS broken
+               subject.detail, {_AMOUNT} || ' ' || payment.currency AS expected_amount,
+               payment.id IS NULL OR move.action IS NULL
+               OR subject.detail->>'amount' IS DISTINCT FROM {_AMOUNT} || ' ' || payment.currency AS broken
         FROM SUBJECT
         LEFT JOIN payment_intents AS payment
           ON payment.tenant_id = subject.tenant_id
          AND payment.id = CASE WHEN pg_input_is_valid(subject.target, 'uuid') THEN subject.target::uuid END
-        """,
+        LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
+        LEFT JOIN {_AUDITED_MOVES}
+          ON move.action = subject.action AND move.after = subject.detail->'after'->>'status'
+         AND move.before IS NOT DISTINCT FROM subject.detail->'before'->>'status'
+        """,  # noqa: S608
         "action LIKE 'payment.%%'",
+    ),
+    Check(
+        "totals_have_their_account",
+        "The account of each total exists, and is of the type that the catalogue gives it: its balance has its sign.",
+        TOTALS,
+        f"""
+        SELECT subject.tenant_id, subject.account, subject.currency, subject.day, account.type,
+               catalogue.type AS expected_type,
+               account.code IS NULL OR account.type IS DISTINCT FROM catalogue.type AS broken
+        FROM SUBJECT
+        LEFT JOIN accounts AS account ON account.tenant_id = subject.tenant_id AND account.code = subject.account
+        LEFT JOIN {_CATALOGUE} ON catalogue.code = subject.account
+        """,  # noqa: S608
+    ),
+    Check(
+        "currencies_have_the_places_of_iso_4217",
+        "Each currency has the decimal places that this program's edition of ISO 4217 gives it, if it still lists it.",
+        CURRENCIES,
+        f"""
+        SELECT subject.code, subject.exponent, library.exponent AS expected_exponent,
+               coalesce(subject.exponent <> library.exponent, false) AS broken
+        FROM SUBJECT
+        LEFT JOIN {_LIBRARY} ON library.code = subject.code
+        """,  # noqa: S608
     ),
 )
