@@ -13,9 +13,10 @@ from uuid_utils.compat import uuid7
 
 from bench.servers import Books, Installation
 from payments_ledger.audit import Origin
+from payments_ledger.currencies import wait_for_currencies
 from payments_ledger.errors import Rejected
 from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once, fingerprint
-from payments_ledger.money import Currency, Money, learn_currencies
+from payments_ledger.money import Money
 from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.use_cases import (
@@ -34,9 +35,7 @@ SCRIPTS = Path(__file__).with_name("pgbench")
 # As many as 64 connections find waiting at once in the database; more only wait for each other there.
 PGBENCH_CLIENTS = 16
 BATCH_SIZE = 50
-# No process of the engine loads them here.
-learn_currencies([Currency("BRL", 2)])
-AMOUNT = Money(10_000, "BRL")
+AMOUNT = 10_000
 KEY_LIFETIME_SECONDS = 86_400
 
 
@@ -74,6 +73,7 @@ class SetBased:
 
     async def __aenter__(self) -> "SetBased":
         await self._database.open()
+        await wait_for_currencies(self._database)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -82,10 +82,11 @@ class SetBased:
     async def run_batch(self) -> float:
         """Takes 50 payments of all tenants to SETTLED; returns the seconds it took."""
         origin = Origin("bench", "127.0.0.1", Trace("corr-bench"))
+        money = Money(AMOUNT, "BRL")
         begin = time.perf_counter()
         creates = [
             _keyed(
-                _CREATE, CreatePayment(self._tenants[number % len(self._tenants)], uuid7(), AMOUNT, "CUST-001", origin)
+                _CREATE, CreatePayment(self._tenants[number % len(self._tenants)], uuid7(), money, "CUST-001", origin)
             )
             for number in range(BATCH_SIZE)
         ]

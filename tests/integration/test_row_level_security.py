@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from uuid_utils.compat import uuid7
 
 import payments_ledger
-from payments_ledger import audit, idempotency
+from payments_ledger import audit, currencies, idempotency
 from payments_ledger.admin import queries as admin_queries
 from payments_ledger.admin.queries import AuditFilter
 from payments_ledger.audit import AuditRecord
@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
     "auth.find_tenant_accesses": lambda conn, w: auth_queries.find_tenant_accesses(conn, [w.tenant_id]),
     "auth.list_policies": lambda conn, w: auth_queries.list_policies(conn, [w.tenant_id]),
     "auth.put_policies": lambda conn, w: auth_queries.put_policies(conn, w.tenant_id, DEFAULT_POLICIES),
+    "currencies.load_currencies": lambda conn, w: currencies.load_currencies(conn),
     "idempotency._find_answers": lambda conn, w: idempotency._find_answers(conn, [w.keyed.scope]),  # type: ignore[list-item]
     "idempotency._insert_answers": lambda conn, w: idempotency._insert_answers(conn, [(w.keyed, Answer(200, b""))]),
     "idempotency.delete_expired_keys": lambda conn, w: idempotency.delete_expired_keys(conn, 1000),

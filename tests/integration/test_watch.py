@@ -105,7 +105,7 @@ async def test_what_was_written_lately_is_looked_at_first(
     tamper(url, f"UPDATE audit_log SET action = 'payment.fail' WHERE target = '{payment.id}' AND action LIKE '%settle'")
     tamper(url, f"UPDATE outbox_events SET headers = '{{}}' WHERE aggregate_id = '{payment.id}'")
     await watch.step()
-    assert broken() == {"changes_are_audited", "events_match_their_payment"}
+    assert broken() == {"changes_are_audited", "audit_rows_have_their_payment", "events_match_their_payment"}
     tamper(url, f"UPDATE audit_log SET action = 'payment.settle' WHERE target = '{payment.id}' AND action LIKE '%fail'")
     tamper(
         url,
@@ -144,14 +144,19 @@ async def test_the_rotation_comes_to_every_row_page_by_page(
         f"UPDATE payment_intents SET customer_ref = 'x' WHERE tenant_id = '{last}' AND id ="
         f" (SELECT id FROM payment_intents WHERE tenant_id = '{last}' ORDER BY id DESC LIMIT 1)",
     )
+    shows_it = {
+        "kept_answers_match_their_payment",
+        "kept_batches_match_their_payments",
+        "events_match_their_payment",
+    }
     # A page or a few at each step, from wherever the rotation stands.
     monkeypatch.setattr(watching, "ROTATION_SECONDS", 0.1)
     before = examined()
     for _ in range(200):
         await watch.step()
-        if broken() >= {"kept_answers_match_their_payment", "events_match_their_payment"}:
+        if broken() >= shows_it:
             break
-    assert broken() == {"kept_answers_match_their_payment", "events_match_their_payment"}
+    assert broken() == shows_it
     assert all(after >= before[name] for name, after in examined().items())
 
 
