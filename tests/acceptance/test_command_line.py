@@ -12,6 +12,7 @@ from tests.services import PostgresServer
 
 # The exit status of what is away, not set up or not permitted, as against what was refused (1).
 CANNOT = 3
+REFUSED = 1
 
 
 def failure(engine: Engine, *arguments: str, **variables: str) -> str:
@@ -36,6 +37,25 @@ def test_before_migrating_every_command_is_told_what_to_do_first(engine: Engine,
     url = postgres.create_database("unmigrated")
     for command in ("seed", "verify", "outbox list", "tail", "users list --tenant t"):
         assert "payments-ledger migrate" in failure(engine, *command.split(), DATABASE_URL=url)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "verify",
+        "tail",
+        "outbox list",
+        "users list",
+        "users disable ops@demo",
+        "users enable ops@demo",
+        "users roles ops@demo ops",
+    ],
+)
+def test_a_tenant_that_does_not_exist_is_named_by_every_command_that_takes_one(engine: Engine, command: str) -> None:
+    done = run(engine, *command.split(), "--tenant", "nowhere")
+    assert done.exit_code == REFUSED
+    assert "There is no tenant with this id" in done.stderr
+    assert "payments-ledger tenants list" in done.stderr
 
 
 @pytest.mark.parametrize(

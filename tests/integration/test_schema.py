@@ -283,6 +283,8 @@ async def test_a_superuser_in_the_url_gains_nothing_over_the_runtime_role(
         "UPDATE audit_log SET principal = 'another'",
         "DELETE FROM audit_log",
         "TRUNCATE audit_log",
+        "DELETE FROM orders",
+        "TRUNCATE orders",
     ],
 )
 async def test_what_is_settled_posted_or_audited_cannot_be_changed(
