@@ -211,12 +211,11 @@ _CATALOGUE = "(VALUES {}) AS catalogue (code, type)".format(
 DUE_SECONDS_MAX = int(2 * POSTPONE_SECONDS_MAX)
 
 _PATH = "/v1/payment-intents"
-# The id in the route of a kept confirmation. It is as the client wrote it, in any case, or as the route's template has
-# it; a route that names no payment is none of a confirmation.
-_ID_IN_ROUTE = f"substring(subject.route FROM '^POST {_PATH}/([^/]+)/confirm$')"
-# Whether it is the id of `asked`, a uuid.
-_ROUTE_NAMES = f"""CASE WHEN pg_input_is_valid({_ID_IN_ROUTE}, 'uuid') THEN {_ID_IN_ROUTE}::uuid = {{asked}}
-                       ELSE coalesce({_ID_IN_ROUTE} LIKE '{{{{%%}}}}', false) END"""
+_IS_CONFIRMATION = f"subject.route LIKE 'POST {_PATH}/%%/confirm'"
+# Whether the route of a kept answer is the confirmation of `payment_id`. A route is what the client asked for, with the
+# id in any case, or the template of it.
+_IS_ABOUT = f"""(lower(subject.route) = 'post {_PATH}/' || {{payment_id}} || '/confirm'
+                 OR subject.route LIKE 'POST {_PATH}/{{{{%%}}}}/confirm')"""
 
 CHECKS = (
     Check(
@@ -432,7 +431,7 @@ CHECKS = (
                       (subject.route, subject.location, answer.status)
                       IS DISTINCT FROM ('POST {_PATH}', '{_PATH}/' || payment.id, 'CREATED')
                   ELSE
-                      ({_ROUTE_NAMES.format(asked="payment.id")}) IS NOT TRUE
+                      {_IS_ABOUT.format(payment_id="payment.id")} IS NOT TRUE
                       OR answer.status IS DISTINCT FROM 'AUTHORIZED'
                   END AS broken
         FROM SUBJECT
@@ -488,10 +487,10 @@ CHECKS = (
                payment.status AS payment_status,
                told.status IS DISTINCT FROM subject.status::text
                OR subject.status NOT BETWEEN 400 AND 499
-               OR CASE WHEN {_ID_IN_ROUTE} IS NULL THEN
+               OR CASE WHEN NOT {_IS_CONFIRMATION} THEN
                       'POST ' || told.instance IS DISTINCT FROM subject.route
                   ELSE
-                      ({_ROUTE_NAMES.format(asked="refused.payment_id")}) IS NOT TRUE
+                      {_IS_ABOUT.format(payment_id="refused.payment_id")} IS NOT TRUE
                       OR subject.status = 404 AND payment.id IS NOT NULL
                       OR subject.status = 409 AND coalesce(payment.status, 'CREATED') = 'CREATED'
                   END AS broken
@@ -583,15 +582,16 @@ CHECKS = (
         SELECT subject.tenant_id, subject.id AS audit_id, subject.action, subject.target AS expected_payment_id,
                subject.detail, {_AMOUNT} || ' ' || payment.currency AS expected_amount,
                payment.id IS NULL OR move.action IS NULL
-               OR subject.detail->>'amount' IS DISTINCT FROM {_AMOUNT} || ' ' || payment.currency AS broken
+               OR told.amount IS DISTINCT FROM {_AMOUNT} || ' ' || payment.currency AS broken
         FROM SUBJECT
+        CROSS JOIN LATERAL json_to_record(subject.detail) AS told (amount text, before json, after json)
         LEFT JOIN payment_intents AS payment
           ON payment.tenant_id = subject.tenant_id
          AND payment.id = CASE WHEN pg_input_is_valid(subject.target, 'uuid') THEN subject.target::uuid END
         LEFT JOIN {_CURRENCY} ON currency.code = payment.currency
         LEFT JOIN {_AUDITED_MOVES}
-          ON move.action = subject.action AND move.after = subject.detail->'after'->>'status'
-         AND move.before IS NOT DISTINCT FROM subject.detail->'before'->>'status'
+          ON move.action = subject.action AND move.after = told.after->>'status'
+         AND move.before IS NOT DISTINCT FROM told.before->>'status'
         """,  # noqa: S608
         "action LIKE 'payment.%%'",
     ),
