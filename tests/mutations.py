@@ -29,6 +29,7 @@ class Mutation:
 
 SCHEMA = "migrations/versions/0001_books.sql"
 PARTITIONS = "migrations/versions/0012_guarded_partitions.sql"
+BOOKS_REST_ON = "migrations/versions/0013_currencies.sql"
 SOURCE = "src/payments_ledger"
 
 MUTATIONS = [
@@ -150,6 +151,55 @@ MUTATIONS = [
         "BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_postings\n",
         "BEFORE TRUNCATE ON ledger_postings\n",
         ("tests/integration/test_schema.py",),
+    ),
+    Mutation(
+        "Orders are never deleted",
+        BOOKS_REST_ON,
+        "CREATE TRIGGER orders_stay BEFORE DELETE OR TRUNCATE ON orders\n",
+        "CREATE TRIGGER orders_stay BEFORE TRUNCATE ON orders\n",
+        ("tests/integration/test_schema.py", "-k", "orders"),
+    ),
+    Mutation(
+        "A currency's exponent never changes",
+        BOOKS_REST_ON,
+        "    WHEN ((OLD.code, OLD.exponent) IS DISTINCT FROM (NEW.code, NEW.exponent))\n",
+        "    WHEN (OLD.code IS DISTINCT FROM NEW.code)\n",
+        ("tests/integration/test_currencies.py", "-k", "means"),
+    ),
+    Mutation(
+        "Currencies are never deleted",
+        BOOKS_REST_ON,
+        "CREATE TRIGGER currencies_stay BEFORE DELETE OR TRUNCATE ON currencies\n",
+        "CREATE TRIGGER currencies_stay BEFORE TRUNCATE ON currencies\n",
+        ("tests/integration/test_currencies.py", "-k", "means"),
+    ),
+    Mutation(
+        "The login user writes no currencies",
+        BOOKS_REST_ON,
+        "ALTER TABLE currencies FORCE ROW LEVEL SECURITY;\n",
+        "",
+        ("tests/integration/test_currencies.py", "tests/integration/test_schema.py", "-k", "login_user or forced"),
+    ),
+    Mutation(
+        "A new payment is in a currency of the table",
+        BOOKS_REST_ON,
+        "WHERE currencies.code IS NULL OR currencies.valid_until <",
+        "WHERE currencies.valid_until <",
+        ("tests/integration/test_currencies.py", "-k", "postgresql_refuses"),
+    ),
+    Mutation(
+        "A new payment is in a currency that is in use: checked by PostgreSQL",
+        BOOKS_REST_ON,
+        "WHERE currencies.code IS NULL OR currencies.valid_until < (added.created_at AT TIME ZONE 'UTC')::date\n",
+        "WHERE currencies.code IS NULL\n",
+        ("tests/integration/test_currencies.py", "-k", "postgresql_refuses"),
+    ),
+    Mutation(
+        "A new payment is in a currency that is in use: checked by the rules",
+        f"{SOURCE}/money.py",
+        "    if valid_until is not None and day > valid_until:\n",
+        "    if False:\n",
+        ("tests/integration/test_currencies.py", "-k", "withdrawn"),
     ),
     Mutation(
         "A lost COMMIT is never called a failure",
