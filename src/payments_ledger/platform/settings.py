@@ -1,17 +1,15 @@
 """The settings: environment variables (or a .env file) by the names below, with the defaults of the README's table."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from payments_ledger.platform.failpoints import read_failpoints
+from payments_ledger.platform.production import unfit
 
 MEMORY_URL = "memory://"
 DEFAULT_SECRET = "change-me"  # noqa: S105
-# RFC 7518, section 3.2: a key for HS256 has at least the 256 bits of its hash.
-SECRET_BYTES_MIN = 32
 # What is published again, followed by an operator or audited in the background is days old at most.
 RETENTION_DAYS_MIN = 7
 
@@ -99,26 +97,6 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_for_production(self) -> Self:
         """What is handy on a laptop is refused where APP_ENV says that it counts."""
-        if self.app_env == "production" and (faults := list(self._unfit())):
+        if self.app_env == "production" and (faults := list(unfit(self))):
             raise ValueError(f"APP_ENV is production, but {'; '.join(faults)}")
         return self
-
-    def _unfit(self) -> Iterator[str]:
-        if self.jwt_secret.get_secret_value() == DEFAULT_SECRET:
-            yield "JWT_SECRET is the default, which everybody knows"
-        elif _is_short(self.jwt_secret):
-            yield f"JWT_SECRET is shorter than {SECRET_BYTES_MIN} bytes"
-        if any(map(_is_short, self.jwt_secrets_previous)):
-            yield f"JWT_SECRETS_PREVIOUS has a secret shorter than {SECRET_BYTES_MIN} bytes"
-        if "*" in self.cors_origins:
-            yield "CORS_ORIGINS admits every origin"
-        if "*" in self.trusted_proxies:
-            yield "TRUSTED_PROXIES trusts everybody"
-        if self.chaos_enabled:
-            yield "CHAOS_ENABLED permits injected faults"
-        if self.failpoints:
-            yield "FAILPOINTS is for tests"
-
-
-def _is_short(secret: SecretStr) -> bool:
-    return len(secret.get_secret_value().encode()) < SECRET_BYTES_MIN
