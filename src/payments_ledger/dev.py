@@ -1,8 +1,10 @@
 """`payments-ledger dev`: database, API and worker in one process, and a payment walked through all of it."""
 
 import asyncio
+import os
 import secrets
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,23 +18,19 @@ from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
 from payments_ledger.platform.http_server import server_beside
 from payments_ledger.platform.logging import configure_logging
 from payments_ledger.platform.settings import MEMORY_URL, Settings
-from payments_ledger.seed import seed
+from payments_ledger.seed import DEMO_USERS, seed
 from payments_ledger.walk import walk_one_payment
 from payments_ledger.worker import Worker
 
 HOST = "127.0.0.1"
 
 
-async def run(*, port: int, once: bool, data: Path) -> int:
+async def run(listener: socket.socket, *, once: bool, data: Path) -> int:
     """Serves until cancelled, or until the walk is done; returns the exit status, 0 if the walk went well.
 
     Everything lives in the folder `data`, which is made if need be and can be deleted when nothing runs.
     """
     console = Console()
-    listener = _listen(port)
-    if listener is None:
-        console.print(f"[bold red]Port {port} is taken.[/] Choose another with --port.")
-        return 1
     postgres = EmbeddedPostgres(data / "postgres")
     try:
         with console.status("Starting PostgreSQL …"):
@@ -55,7 +53,7 @@ async def run(*, port: int, once: bool, data: Path) -> int:
             base_url = f"http://{HOST}:{listener.getsockname()[1]}"
             went_well = await walk_one_payment(base_url, console)
             if not once:
-                console.print(f"\nServing on [bold]{base_url}[/] (documentation: {base_url}/docs). Ctrl-C stops it.")
+                _say_what_next(console, base_url)
                 await asyncio.Event().wait()
     finally:
         listener.close()
@@ -78,15 +76,13 @@ async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator
             working.cancel()
 
 
-def _listen(port: int) -> socket.socket | None:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-    except OSError:
-        listener.close()
-        return None
-    return listener
+def _say_what_next(console: Console, base_url: str) -> None:
+    user = next(user for user in DEMO_USERS if user.role == "ops")
+    console.print(f"\nServing on [bold]{base_url}[/], until Ctrl-C. Documentation: {base_url}/docs")
+    console.print(f"Log in as [bold]{user.email}[/], password [bold]{user.password}[/], tenant {user.tenant_id}.")
+    # The program that runs, as it can be typed from here.
+    program = os.path.relpath(sys.argv[0])
+    console.print(f"In a second terminal: [bold]{program} status[/]", soft_wrap=True)
 
 
 def _kept_secret(file: Path) -> str:

@@ -45,49 +45,54 @@ class Missing:
     title: str
 
 
-def migrate(database_url: str) -> None:
-    """Applies what is missing, all of it or nothing; can be repeated and started twice at once.
+def migrate(database_url: str) -> list[Missing]:
+    """Applies what is missing, all of it or nothing, and returns it; can be repeated and started twice at once.
 
     Also gives this database's roles what the roles of another name have in it, as after a restoration under a new
     name. Raises MigrationGaveUp, MigrationsDisagree or sqlalchemy.exc.OperationalError.
     """
-    roles = _roles_of(database_url)
-    config = Config()
-    config.set_main_option("script_location", str(_migrations_folder()))
     engine = _engine(database_url)
     try:
         _known(engine)
-        for attempt in range(1, LOCK_ATTEMPTS_MAX + 1):
+        attempt = 1
+        while True:
             try:
-                with engine.begin() as connection:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS_MAX * 1000)}")
-                    for role in roles.values():
-                        _ensure_role(connection, role)
-                    _take_over(connection, roles)
-                    config.attributes.update(connection=connection, roles=roles)
-                    command.upgrade(config, "head")
-                    return
+                return _apply(engine, _roles_of(database_url))
             except (OperationalError, *_STOOD_IN_THE_WAY) as error:
                 if not isinstance(getattr(error, "orig", error), _STOOD_IN_THE_WAY):
                     raise
                 if attempt == LOCK_ATTEMPTS_MAX:
                     raise MigrationGaveUp(_why_it_waits(engine)) from error
+            attempt += 1
             time.sleep(PAUSE_SECONDS)
     finally:
         engine.dispose()
+
+
+def _apply(engine: Engine, roles: dict[str, str]) -> list[Missing]:
+    """One attempt, in one transaction; returns what it applied."""
+    config = Config()
+    config.set_main_option("script_location", str(_migrations_folder()))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS_MAX * 1000)}")
+        for role in roles.values():
+            _ensure_role(connection, role)
+        _take_over(connection, roles)
+        # Asked under the lock: another start may have applied some of it meanwhile.
+        missing = _missing(MigrationContext.configure(connection).get_current_revision())
+        config.attributes.update(connection=connection, roles=roles)
+        command.upgrade(config, "head")
+        return missing
 
 
 def missing_migrations(database_url: str) -> list[Missing]:
     """What `migrate` would apply, in its order. Changes nothing; raises as `migrate` does."""
     engine = _engine(database_url)
     try:
-        applied = _known(engine)
+        return _missing(_known(engine))
     finally:
         engine.dispose()
-    scripts = _scripts()
-    newest_first = scripts.iterate_revisions(newest_version(), applied or "base")
-    return [Missing(script.revision, script.doc) for script in reversed(list(newest_first))]
 
 
 def make_roles_of(database_url: str, name: str) -> None:
@@ -100,6 +105,12 @@ def make_roles_of(database_url: str, name: str) -> None:
                 _ensure_role(connection, role)
     finally:
         engine.dispose()
+
+
+def _missing(applied: str | None) -> list[Missing]:
+    """What comes after the version `applied`, in the order of its application."""
+    newest_first = _scripts().iterate_revisions(newest_version(), applied or "base")
+    return [Missing(script.revision, script.doc) for script in reversed(list(newest_first))]
 
 
 def newest_version() -> str:

@@ -20,14 +20,21 @@ class DemoUser:
     role: str
 
 
-# The second tenant is the one that the orders service uses in its own demo.
-DEMO_TENANTS = {"tenant_demo": "Demo", "00000000-0000-0000-0000-000000000002": "Demo of the orders service"}
+# Two are those that the orders service uses in its own demo. scripts/smoke.sh has a tenant to itself, so that neither
+# what it pays nor the policies of another tenant get into anybody's way.
+DEMO_TENANTS = {
+    "tenant_demo": "Demo",
+    "00000000-0000-0000-0000-000000000002": "Demo of the orders service",
+    "00000000-0000-0000-0000-000000000003": "Acme",
+    "tenant_smoke": "Smoke test",
+}
 DEMO_PLAN = "pro"
 DEMO_REGION = "region-a"
 DEMO_USERS = (
     DemoUser("admin@local", "admin123", EVERY_TENANT, "admin"),
     DemoUser("ops@demo", "ops123", "tenant_demo", "ops"),
     DemoUser("sales@demo", "sales123", "tenant_demo", "sales"),
+    DemoUser("smoke@demo", "smoke123", "tenant_smoke", "ops"),
 )
 
 

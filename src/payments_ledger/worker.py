@@ -125,9 +125,9 @@ class Worker:
         )
         self._watch = Watch(url, seconds=settings.verify_seconds, answers_seconds=settings.idempotency_ttl_seconds)
 
-    async def serve(self, host: str) -> None:
-        """Works as `run` does, and shows its health and its metrics at WORKER_PORT meanwhile."""
-        async with _serving(self._pages(), host, self._settings.worker_port):
+    async def serve(self, listener: socket.socket | None) -> None:
+        """Works as `run` does, and shows its health and its metrics at the listener meanwhile, if there is one."""
+        async with _serving(self._pages(), listener):
             await self.run()
 
     async def run(self) -> None:
@@ -217,13 +217,8 @@ class Worker:
 
 
 @asynccontextmanager
-async def _serving(pages: FastAPI, host: str, port: int) -> AsyncIterator[None]:
-    """Serves while the block runs. Port 0: not at all; nor if the port is taken, since payments come first."""
-    try:
-        listener = socket.create_server((host, port)) if port else None
-    except OSError as error:
-        log.error("no health and no metrics are shown", port=port, reason=str(error))
-        listener = None
+async def _serving(pages: FastAPI, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serves while the block runs."""
     if listener is None:
         yield
         return

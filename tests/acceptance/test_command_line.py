@@ -1,14 +1,20 @@
 """What the command line says when something is not as it should be: what is wrong, and what to do."""
 
+import json
+import os
+import socket
+import subprocess
+from importlib.metadata import version
+
 import pytest
 
 from payments_ledger.cli import books
 from payments_ledger.cli import dead_letters as dead_letters_cli
 from payments_ledger.operations import dead_letters
 from payments_ledger.verify import audit
-from tests.acceptance.conftest import Engine, free_port
+from tests.acceptance.conftest import PROGRAM, Engine, free_port
 from tests.acceptance.conftest import command as run
-from tests.services import PostgresServer
+from tests.services import PostgresServer, RabbitmqServer
 
 # The exit status of what is away, not set up or not permitted, as against what was refused (1).
 CANNOT = 3
@@ -71,6 +77,70 @@ def test_a_tenant_that_does_not_exist_is_named_by_every_command_that_takes_one(e
 )
 def test_a_setting_that_is_not_valid_is_named(engine: Engine, variable: str, value: str) -> None:
     assert variable in failure(engine, "api", **{variable: value})
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"), [("api --port {}", None), ("api --port 0", "INTERNAL_PORT"), ("worker", "WORKER_PORT")]
+)
+def test_a_port_that_is_taken_is_named_and_nothing_starts(engine: Engine, command: str, variable: str | None) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environment = engine.environment | ({variable: port} if variable else {})
+        arguments = command.format(port).split()
+        done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == CANNOT
+    assert f"Port {port} is taken." in done.stderr
+    assert (variable or "--port") in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_address_that_is_not_ours_is_named(engine: Engine) -> None:
+    # TEST-NET-1 (RFC 5737), which no machine has.
+    said = failure(engine, "api", "--host", "192.0.2.1")
+    assert "192.0.2.1" in said
+    assert "Traceback" not in said
+
+
+def test_the_version_is_that_of_the_package(engine: Engine) -> None:
+    done = run(engine, "--version")
+    assert (done.exit_code, done.stdout) == (0, f"payments-ledger {version('payments-ledger')}\n")
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {"_PAYMENTS_LEDGER_COMPLETE": "complete_bash", "COMP_WORDS": "payments-ledger ver", "COMP_CWORD": "1"}
+    done = subprocess.run([PROGRAM], env=os.environ | asked, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["verify"]
+
+
+def test_migrate_says_what_it_applied_and_then_that_there_is_nothing(engine: Engine, postgres: PostgresServer) -> None:
+    url = postgres.create_database("told")
+    missing = run(engine, "migrate", "--check", DATABASE_URL=url).stdout.splitlines()
+    assert missing[0].startswith("to be applied: 0001 ")
+    applied = run(engine, "migrate", DATABASE_URL=url).stdout.splitlines()
+    assert applied == [*(line.replace("to be applied", "applied") for line in missing), "The schema is up to date."]
+    assert run(engine, "migrate", DATABASE_URL=url).stdout == "The schema is up to date.\n"
+    assert json.loads(run(engine, "migrate", "--json", DATABASE_URL=url).stdout)["applied"] == []
+
+
+def test_production_is_not_seeded_with_users_whose_passwords_are_public(
+    engine: Engine, postgres: PostgresServer, rabbitmq_server: RabbitmqServer
+) -> None:
+    url = postgres.create_database("production")
+    run(engine, "migrate", DATABASE_URL=url)
+    fit = {
+        "APP_ENV": "production",
+        "DATABASE_URL": url.replace("app:app@", "app@"),
+        "RABBITMQ_URL": rabbitmq_server.url.replace("guest:guest", "ledger:nB5j-yE3a_d6"),
+    }
+    refused = run(engine, "seed", **fit)
+    assert refused.exit_code == 1
+    assert "APP_ENV" in refused.stderr
+    assert run(engine, "seed", "--unless-production", **fit).exit_code == 0
+    assert run(engine, "tenants", "list", **fit).stdout.count("tenant_demo") == 0
+    assert run(engine, "seed", "--unless-production", DATABASE_URL=url).exit_code == 0
+    assert run(engine, "tenants", "list", **fit).stdout.count("tenant_demo") == 1
 
 
 def test_a_user_who_may_not_create_roles_is_told_so(engine: Engine, postgres: PostgresServer) -> None:

@@ -96,13 +96,6 @@ def test_several_api_processes_count_together_and_keep_what_one_counted_that_is_
         eventually(pools_of_two)
 
 
-def test_a_worker_whose_port_is_taken_settles_all_the_same(engine: Engine) -> None:
-    with engine.api(), client_of(engine) as client:
-        other = Engine(engine.environment | {"WORKER_PORT": str(engine.port)}, engine.port)
-        with other.worker():
-            settle(engine, client)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Prometheus, as deploy/ configures it, on the live engine. Its rules are those of deploy/, in a hurry.
 

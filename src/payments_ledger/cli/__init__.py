@@ -1,17 +1,35 @@
 """The command line: every command on one screen. Each imports what it needs when it runs, so that help is quick."""
 
+from typing import Annotated
+
 import typer
 
 from payments_ledger.cli import books, dead_letters, documents, outbox, processes, status, tenants, users
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="A payments engine with a double-entry ledger.",
     epilog="Exit status: 0 done; 1 refused, or something does not hold; 2 the command line is not understood; "
     "3 something it needs is away, not set up or not permitted; 130 interrupted.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"payments-ledger {version('payments-ledger')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
 
 serve = app.command(rich_help_panel="Run it")
 serve(processes.api)

@@ -42,13 +42,14 @@ def migrate(
     from payments_ledger import migrate as migrations
 
     url = read_settings().database_url
+    applied: list[Missing] = []
     try:
         if check:
             _tell_missing(migrations.missing_migrations(url), json)
         elif roles_of is not None:
             migrations.make_roles_of(url, roles_of)
         else:
-            migrations.migrate(url)
+            applied = migrations.migrate(url)
     except OperationalError as error:
         fail(f"The database cannot be reached: {error.orig}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
     except ProgrammingError as error:
@@ -58,10 +59,12 @@ def migrate(
     except migrations.MigrationsDisagree as error:
         fail(error.detail, "Use the version of this program that made the schema, or a newer one.", REFUSED)
     if json:
-        print_json({"schema": migrations.newest_version()})
+        print_json({"schema": migrations.newest_version(), "applied": [migration.version for migration in applied]})
     elif roles_of is not None:
         typer.echo(f"The roles of a database named {roles_of} are there.")
     else:
+        for migration in applied:
+            typer.echo(f"applied: {migration.version} {migration.title}")
         typer.echo("The schema is up to date.")
 
 
@@ -77,11 +80,21 @@ def _tell_missing(missing: "list[Missing]", json: bool) -> None:
     raise typer.Exit(REFUSED)
 
 
-def seed(json: Json = False) -> None:
-    """Add the demo tenants and users. What exists already is left as it is."""
+def seed(
+    unless_production: Annotated[
+        bool, typer.Option("--unless-production", help="With APP_ENV=production do nothing, instead of failing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Add the demo tenants and users. What exists already is left as it is. Refused with APP_ENV=production."""
     from payments_ledger import seed as demo
 
     settings = read_settings()
+    if settings.app_env == "production":
+        if unless_production:
+            return
+        what = "APP_ENV is production, and the passwords of the demo users are public: nothing was added."
+        fail(what, "Add users of your own: payments-ledger users add.", REFUSED)
     run(settings, demo.seed(settings.database_url))
     if json:
         print_json(*demo.DEMO_USERS)

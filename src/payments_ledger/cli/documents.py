@@ -11,7 +11,7 @@ def openapi() -> None:
     """Print the OpenAPI document of the HTTP API, in JSON."""
     from payments_ledger.api import create_app
 
-    typer.echo(json_format.dumps(create_app(read_settings()).openapi(), indent=2, ensure_ascii=False))
+    typer.echo(json_format.dumps(create_app(read_settings(asks=False)).openapi(), indent=2, ensure_ascii=False))
 
 
 def asyncapi(json: Json = False) -> None:

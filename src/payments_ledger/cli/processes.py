@@ -1,13 +1,17 @@
 """`api`, `worker` and `dev`: the commands that serve until they are told to stop."""
 
 import asyncio
+import errno
+import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from payments_ledger.cli.embedded import DATA_FOLDER, DATA_VARIABLE
 from payments_ledger.cli.terminal import CANNOT, INTERRUPTED, fail, read_settings, until_signalled
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
@@ -27,7 +31,7 @@ def api(
     from payments_ledger.platform.http_server import BoundedHttp, Supervisor
     from payments_ledger.platform.metrics import shared_by_processes
 
-    settings = read_settings(logs=True)
+    settings = read_settings(serves=True)
     config = uvicorn.Config(
         "payments_ledger.api:create_app_from_environment",
         factory=True,
@@ -44,9 +48,9 @@ def api(
         # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
         timeout_worker_healthcheck=60,
     )
-    sockets = [config.bind_socket()]
+    sockets = [_bind(host, port, "--port")]
     if settings.internal_port:
-        sockets.append(uvicorn.Config(config.app, host=host, port=settings.internal_port).bind_socket())
+        sockets.append(_bind(host, settings.internal_port, "INTERNAL_PORT"))
     if workers == 1:
         # uvicorn repeats the signal once it has served to the end: that is an orderly end.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,21 +72,36 @@ def worker(
     from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
-    settings = read_settings(logs=True)
+    settings = read_settings(serves=True)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     export_spans("payments-ledger-worker")
+    listener = _bind(host, settings.worker_port, "WORKER_PORT") if settings.worker_port else None
     worker = Worker(settings)
     collect_seldom()
-    uvloop.run(until_signalled(worker.serve(host)))
+    uvloop.run(until_signalled(worker.serve(listener)))
     stop_exporting_spans()
+
+
+def _bind(host: str, port: int, setting: str) -> socket.socket:
+    """The port for a server to listen at; ends the command if it cannot be had."""
+    from payments_ledger.platform.http_server import bind
+
+    try:
+        return bind(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what = f"Port {port} is taken."
+        else:
+            what = f"Port {port} of {host} cannot be had: {os.strerror(error.errno) if error.errno else error}."
+        fail(what, f"Choose another with {setting}, or stop what has it.", CANNOT)
 
 
 def dev(
     port: Port = 8000,
     once: Annotated[bool, typer.Option("--once", help="Exit after the demonstration.")] = False,
     data: Annotated[
-        Path, typer.Option(help="Folder of the embedded PostgreSQL. Delete it to begin anew.", envvar="LEDGER_DATA")
-    ] = Path(".ledger"),
+        Path, typer.Option(help="Folder of the embedded PostgreSQL. Delete it to begin anew.", envvar=DATA_VARIABLE)
+    ] = Path(DATA_FOLDER),
 ) -> None:
     """Run everything on an embedded PostgreSQL, walk one payment to SETTLED, then serve until Ctrl-C."""
     from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
@@ -92,8 +111,9 @@ def dev(
         from payments_ledger import dev as development
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed.", "pip install payments-ledger[embedded]", CANNOT)
+    listener = _bind(development.HOST, port, "--port")
     try:
-        status = asyncio.run(until_signalled(development.run(port=port, once=once, data=data)))
+        status = asyncio.run(until_signalled(development.run(listener, once=once, data=data)))
     except EmbeddedPostgresError as error:
         fail(str(error), f"Its log is in {data / 'postgres'}.", CANNOT)
     if status is None:

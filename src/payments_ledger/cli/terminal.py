@@ -33,10 +33,11 @@ Tenant = Annotated[str, typer.Option(help="The tenant's id; * is the home of glo
 AnyTenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
 
 
-def read_settings(*, logs: bool = False) -> "Settings":
+def read_settings(*, serves: bool = False, asks: bool = True) -> "Settings":
     """The settings of the environment; ends the command if one is not valid.
 
-    `logs` is for what serves: another command says itself what matters, and its output is nobody else's.
+    Without a DATABASE_URL a command that `asks` the services means the engine of `payments-ledger dev`, if there is
+    one. What `serves` does not, and it logs: another command says itself what matters, and its output is its own.
     """
     from pydantic import ValidationError
 
@@ -48,11 +49,17 @@ def read_settings(*, logs: bool = False) -> "Settings":
     except ValidationError as error:
         faults = "\n".join(map(_fault, error.errors()))
         fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
-    configure_logging(level=settings.log_level if logs else "CRITICAL", log_format=settings.log_format)
-    if not logs:
-        # Some libraries' loggers have levels of their own.
-        logging.disable()
-    return settings
+    configure_logging(level=settings.log_level if serves else "CRITICAL", log_format=settings.log_format)
+    if serves:
+        return settings
+    # Some libraries' loggers have levels of their own.
+    logging.disable()
+    if not asks:
+        return settings
+
+    from payments_ledger.cli.embedded import with_embedded_engine
+
+    return with_embedded_engine(settings)
 
 
 def run[T](settings: "Settings", work: Coroutine[Any, Any, T]) -> T:

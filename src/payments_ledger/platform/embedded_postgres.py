@@ -92,6 +92,10 @@ class EmbeddedPostgres:
         """The DATABASE_URL of a database, as its owner `app`."""
         return f"postgresql+psycopg://app:app@/{database}?host={quote(str(self._socket_folder), safe='')}&port={PORT}"
 
+    def is_listening(self) -> bool:
+        """Whether a server of this folder can be connected to; one that was killed may seem so."""
+        return (self._socket_folder / f".s.PGSQL.{PORT}").exists()
+
     def connect_as_superuser(self) -> psycopg.Connection[TupleRow]:
         return psycopg.connect(
             host=str(self._socket_folder), port=PORT, user="postgres", dbname="postgres", autocommit=True

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -138,6 +139,20 @@ class Supervisor(Multiprocess):
             process.process.kill()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has the port, for a server that will listen at it; raises OSError if it cannot be had."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # What earlier connections left behind does not hold up a restart.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    bound.set_inheritable(True)
+    return bound
 
 
 class _Server(uvicorn.Server):

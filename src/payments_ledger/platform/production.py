@@ -20,8 +20,26 @@ SECRET_BITS_MIN = 64
 PUBLISHED_SECRETS = ("changeme", "changethis", "demonstration", "notforproduction", "your256bitsecret", "supersecret")
 # The defaults of PostgreSQL's, Redis's and RabbitMQ's images and manuals, and what is tried first.
 KNOWN_PASSWORDS = frozenset(
-    ("123456", "admin", "app", "change-me", "changeme", "default", "guest", "letmein", "pass", "password", "postgres")
-    + ("rabbit", "rabbitmq", "redis", "root", "secret", "test", "user")
+    {
+        "123456",
+        "admin",
+        "app",
+        "change-me",
+        "changeme",
+        "default",
+        "guest",
+        "letmein",
+        "pass",
+        "password",
+        "postgres",
+        "rabbit",
+        "rabbitmq",
+        "redis",
+        "root",
+        "secret",
+        "test",
+        "user",
+    }
 )
 # A stolen token counts until it ends.
 TOKEN_SECONDS_MAX = 24 * 60 * 60

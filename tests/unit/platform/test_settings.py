@@ -25,12 +25,12 @@ def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
 
 
 REFUSED = [
-    ({"JWT_SECRET": "change-me"}, "JWT_SECRET is the default or another published one"),
+    ({"JWT_SECRET": "change-me"}, "JWT_SECRET is the default or another published"),
     (
         {"JWT_SECRET": "a demonstration secret, not for production"},
-        "JWT_SECRET is the default or another published one",
+        "JWT_SECRET is the default or another published",
     ),
-    ({"JWT_SECRET": "please-change-this-to-a-long-random-value"}, "JWT_SECRET is the default or another published one"),
+    ({"JWT_SECRET": "please-change-this-to-a-long-random-value"}, "JWT_SECRET is the default or another published"),
     ({"JWT_SECRET": "x" * 31}, "JWT_SECRET is shorter than 32 bytes"),
     ({"JWT_SECRET": "a" * 32}, "JWT_SECRET is easy to guess"),
     ({"JWT_SECRET": "ab" * 32}, "JWT_SECRET is easy to guess"),
@@ -41,7 +41,7 @@ REFUSED = [
     ({"JWT_SECRETS_PREVIOUS": "x" * 40}, "JWT_SECRETS_PREVIOUS has a secret that is easy to guess"),
     (
         {"JWT_SECRETS_PREVIOUS": "change-me"},
-        "JWT_SECRETS_PREVIOUS has a secret that is the default or another published one",
+        "JWT_SECRETS_PREVIOUS has a secret that is the default",
     ),
     ({"TOKEN_EXPIRES_SECONDS": "86401"}, "TOKEN_EXPIRES_SECONDS is longer than 24 hours"),
     ({"CORS_ORIGINS": "https://shop.example,*"}, "CORS_ORIGINS admits every origin"),
