@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the three locks anew from pyproject.toml, keeping the versions they pin as far as it allows.
+# Writes the locks anew from pyproject.toml, keeping the versions they pin as far as it allows.
 # Arguments go to uv: --upgrade for new versions of everything, --upgrade-package NAME of one package.
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -13,7 +13,7 @@ fi
 # compile LOCK SOURCE… OPTION…: pins what the sources ask for, on every platform.
 compile() {
     "$uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.12 \
-        --output-file "$@" pyproject.toml
+        --output-file "$@"
 }
 
 # The build backend, and what it needs for an editable installation (its get_requires_for_build_editable).
@@ -21,6 +21,8 @@ build_backend="$(sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml)
 editables~=0.3"
 
 # The lock for development pins; the others are parts of it, so that one .venv serves every script.
-compile requirements-dev.lock --extra dev - "$@" <<< "$build_backend"
-compile requirements-embedded.lock --extra embedded --constraints requirements-dev.lock - <<< "$build_backend"
-compile requirements.lock --extra tracing --constraints requirements-dev.lock
+compile requirements-dev.lock pyproject.toml --extra dev - "$@" <<< "$build_backend"
+compile requirements-embedded.lock pyproject.toml --extra embedded --constraints requirements-dev.lock - <<< "$build_backend"
+compile requirements.lock pyproject.toml --extra tracing --constraints requirements-dev.lock
+# For an image and other installations that are not editable.
+compile requirements-build.lock --constraints requirements-dev.lock - <<< "$build_backend"

@@ -78,7 +78,8 @@ async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator
 
 def _say_what_next(console: Console, base_url: str) -> None:
     user = next(user for user in DEMO_USERS if user.role == "ops")
-    console.print(f"\nServing on [bold]{base_url}[/], until Ctrl-C. Documentation: {base_url}/docs")
+    serving = f"\nServing on [bold]{base_url}[/], until Ctrl-C. Documentation: {base_url}/docs"
+    console.print(serving, soft_wrap=True)
     console.print(f"Log in as [bold]{user.email}[/], password [bold]{user.password}[/], tenant {user.tenant_id}.")
     # The program that runs, as it can be typed from here.
     program = os.path.relpath(sys.argv[0])

@@ -1,9 +1,15 @@
 """scripts/smoke.sh is green on a whole engine and red when a part of it is missing."""
 
+import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.acceptance.conftest import Engine, free_port
@@ -22,12 +28,75 @@ def smoke(base_url: str) -> tuple[int, list[str], str]:
 def test_a_whole_engine_is_green(engine: Engine) -> None:
     with engine.api(), engine.worker():
         engine.wait_until_ready()
-        assert smoke(engine.base_url) == (0, [], "17 of 17 checks held.")
+        assert smoke(engine.base_url) == (0, [], "18 of 18 checks held.")
+
+
+def test_every_line_tells_what_was_seen(engine: Engine) -> None:
+    with engine.api(), engine.worker():
+        engine.wait_until_ready()
+        done = subprocess.run([SCRIPT, engine.base_url], capture_output=True, text=True, timeout=120)
+    *lines, _ = done.stdout.splitlines()
+    assert [line for line in lines if not re.fullmatch(r"ok    [a-zA-Z ]+: .+", line)] == []
+    created = re.search(r"an intent is created: 201 \(payment ([0-9a-f-]{36})\)", done.stdout)
+    assert created
+    assert f"gets the same response: 201 {created[1]}" in done.stdout
+
+
+def test_no_policy_of_another_tenant_is_in_its_way_and_its_payments_stay_small(engine: Engine) -> None:
+    """The policies are those of the README's example."""
+    readme = (SCRIPT.parents[1] / "README.md").read_text()
+    policies = re.findall(r"/v1/admin/policies/([a-z-]+) .*?-d '(.*?)'", readme, re.DOTALL)
+    assert len(policies) == 2
+    with engine.api(), engine.worker():
+        engine.wait_until_ready()
+        with logged_in(engine, "admin@local", "admin123", "tenant_demo") as admin:
+            for name, body in policies:
+                admin.put(f"/v1/admin/policies/{name}", content=body).raise_for_status()
+            try:
+                assert smoke(engine.base_url) == (0, [], "18 of 18 checks held.")
+            finally:
+                for name, _ in policies:
+                    admin.delete(f"/v1/admin/policies/{name}").raise_for_status()
+        with logged_in(engine, "smoke@demo", "smoke123", "tenant_smoke") as client:
+            balances = client.get("/v1/ledger/balances").raise_for_status().json()
+    assert balances
+    assert all(Decimal(balance["debits_total"]) < 1 for balance in balances)
+
+
+@contextmanager
+def logged_in(engine: Engine, email: str, password: str, tenant: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=engine.base_url, timeout=10) as client:
+        token = client.post("/v1/auth/token", json={"email": email, "password": password}).raise_for_status().json()
+        client.headers.update(
+            {
+                "Authorization": f"Bearer {token['access_token']}",
+                "X-Tenant-Id": tenant,
+                "Content-Type": "application/json",
+            }
+        )
+        yield client
+
+
+def test_where_nothing_is_made_no_line_is_ok_that_tells_of_it(engine: Engine) -> None:
+    with engine.api(), engine.worker():
+        engine.wait_until_ready()
+        done = subprocess.run(
+            [SCRIPT, engine.base_url],
+            env=os.environ | {"SMOKE_TENANT": "tenant_demo", "SMOKE_EMAIL": "sales@demo", "SMOKE_PASSWORD": "sales123"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    made = [line for line in done.stdout.splitlines() if "created" in line or "exact" in line or "replay" in line]
+    assert made
+    assert all(line.startswith("FAIL") for line in made)
+    assert "permission_denied" in done.stdout
 
 
 def test_nothing_at_all_is_red() -> None:
     status, failures, last = smoke(f"http://127.0.0.1:{free_port()}")
-    assert (status, len(failures), last) == (1, 1, "Only 1 of 17 checks were made; 0 held.")
+    assert (status, len(failures), last) == (1, 1, "Only 1 of 18 checks were made; 0 held.")
 
 
 def test_a_missing_worker_is_red(engine: Engine) -> None:
@@ -53,7 +122,7 @@ def test_a_missing_service_is_red_and_named(
         finally:
             service.start()
     assert status == 1
-    assert f"FAIL  of the dependencies away: expected none, got ['{away}']" in failures
+    assert f"FAIL  unavailable dependencies: expected none, got ['{away}']" in failures
 
 
 @pytest.mark.parametrize("script", ["up", "down", "migrate", "seed", "logs"])

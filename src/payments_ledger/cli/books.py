@@ -11,6 +11,7 @@ from payments_ledger.cli.terminal import (
     AnyTenant,
     Json,
     as_utc,
+    errors,
     fail,
     print_json,
     progress_bar,
@@ -91,9 +92,10 @@ def seed(
 
     settings = read_settings()
     if settings.app_env == "production":
-        if unless_production:
-            return
         what = "APP_ENV is production, and the passwords of the demo users are public: nothing was added."
+        if unless_production:
+            errors.print(what, markup=False, highlight=False, soft_wrap=True)
+            return
         fail(what, "Add users of your own: payments-ledger users add.", REFUSED)
     run(settings, demo.seed(settings.database_url))
     if json:
