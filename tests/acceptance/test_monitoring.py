@@ -222,7 +222,7 @@ def test_each_alert_has_a_severity_a_summary_a_runbook_and_a_test() -> None:
     assert {runbook.stem for runbook in RUNBOOKS} == ALERTS.keys()
 
 
-def test_the_dashboards_are_found_and_use_the_data_source_that_is_provisioned() -> None:
+def test_the_dashboards_are_found_and_begin_with_the_data_source_that_is_provisioned() -> None:
     provisioning = ROOT / "deploy/grafana/provisioning"
     [source] = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
     [provider] = yaml.safe_load((provisioning / "dashboards/dashboards.yaml").read_text())["providers"]
@@ -230,8 +230,37 @@ def test_the_dashboards_are_found_and_use_the_data_source_that_is_provisioned() 
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
     assert len({json.loads(file.read_text())["uid"] for file in DASHBOARDS}) == len(DASHBOARDS) == 5
     for file in DASHBOARDS:
+        variables = {variable["name"]: variable for variable in json.loads(file.read_text())["templating"]["list"]}
+        assert variables.keys() == {"datasource", "instance"}
+        assert variables["datasource"]["current"]["value"] == source["uid"]
+        assert variables["instance"]["allValue"] == ".*"
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_every_panel_is_explained_and_follows_the_variables(file: Path) -> None:
+    dashboard = json.loads(file.read_text())
+    assert dashboard["title"].startswith("ledger / ")
+    for panel in dashboard["panels"]:
+        assert panel["description"].endswith("."), panel["title"]
+        for asked in (panel, *panel["targets"]):
+            assert asked["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        for target in panel["targets"]:
+            # What Prometheus recorded itself is of all instances.
+            of_instances = re.findall(r"\b(?:ledger_|process_|python_|up\b)[a-z_]*(?=\{|\[)", target["expr"])
+            assert target["expr"].count('instance=~"$instance"') == len(of_instances), target["expr"]
+
+
+def test_what_happens_in_a_second_has_a_unit_that_says_what() -> None:
+    for file in DASHBOARDS:
         for panel in json.loads(file.read_text())["panels"]:
-            assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
+            unit = panel["fieldConfig"]["defaults"]["unit"]
+            expressions = [target["expr"] for target in panel["targets"]]
+            if any("ledger_http_requests_total" in expression for expression in expressions) and unit != "percentunit":
+                assert unit == "reqps", panel["title"]
+            elif panel["title"].startswith("Payments") and "second" in panel["title"]:
+                assert unit == "suffix: payments/s"
+            elif "a second" in panel["title"]:
+                assert unit == "ops", panel["title"]
 
 
 def test_the_worker_shows_health_and_what_it_watches(monitored: Monitored) -> None:
@@ -330,7 +359,7 @@ def test_each_expression_of_the_dashboards_returns_data_on_the_live_engine(monit
     def all_found() -> bool:
         monitored.pay()
         for expression in list(missing):
-            if monitored.query(expression.replace("$__rate_interval", "1m")):
+            if monitored.query(expression.replace("$__rate_interval", "1m").replace("$instance", ".*")):
                 del missing[expression]
         return not missing
 
