@@ -350,10 +350,38 @@ MUTATIONS = [
     ),
     Mutation(
         "Failpoints never strike in production",
-        f"{SOURCE}/platform/settings.py",
-        '            yield "FAILPOINTS is for tests"\n',
-        "            pass\n",
+        f"{SOURCE}/platform/production.py",
+        '        yield "FAILPOINTS is for tests"\n',
+        "        pass\n",
         ("tests/unit/platform/test_settings.py",),
+    ),
+    Mutation(
+        "Production refuses secrets that repeat themselves",
+        f"{SOURCE}/platform/production.py",
+        "if _bits(text) < SECRET_BITS_MIN:",
+        "if False:",
+        ("tests/unit/platform/test_settings.py",),
+    ),
+    Mutation(
+        "Production refuses passwords that everybody knows",
+        f"{SOURCE}/platform/production.py",
+        "        elif _has_known_password(parts):",
+        "        elif False:",
+        ("tests/unit/platform/test_settings.py",),
+    ),
+    Mutation(
+        "Production trusts no large part of the internet, in whatever pieces",
+        f"{SOURCE}/platform/production.py",
+        "for network in collapse_addresses(of_family) if not network.is_private",
+        "for network in of_family if network.prefixlen == 0",
+        ("tests/unit/platform/test_settings.py",),
+    ),
+    Mutation(
+        "Production is not seeded",
+        f"{SOURCE}/cli/books.py",
+        'if settings.app_env == "production":',
+        "if False:",
+        ("tests/acceptance/test_command_line.py", "-k", "seeded"),
     ),
 ]
 
