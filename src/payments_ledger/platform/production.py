@@ -43,7 +43,7 @@ KNOWN_PASSWORDS = frozenset(
 )
 # A stolen token counts until it ends.
 TOKEN_SECONDS_MAX = 24 * 60 * 60
-# Of either family of public addresses: content delivery networks have a tenth of it, and nobody's proxies have it all.
+# Of the public addresses of a family. The largest content delivery networks have a tenth of this.
 TRUSTED_SHARE_MAX = 1 / 256
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
