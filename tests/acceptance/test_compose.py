@@ -101,7 +101,8 @@ def test_without_a_secret_compose_starts_nothing_and_names_it(tmp_path: Path, se
     assert f"{secret} is missing, run scripts/up.sh" in done.stderr
 
 
-def test_compose_is_fit_for_production_with_random_secrets(services: dict[str, Any]) -> None:
+def test_compose_is_fit_for_production_with_random_secrets_and_does_not_seed_there(services: dict[str, Any]) -> None:
+    assert services["seed"]["command"] == ["seed", "--unless-production"]
     environment = environment_of(services["api"]) | {"APP_ENV": "production"}
     Settings(_env_file=None, **{name.lower(): value for name, value in environment.items()})  # type: ignore[arg-type]
 
