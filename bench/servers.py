@@ -227,7 +227,10 @@ class Installation:
             return int(file.readline())
 
     def environment(self, books: Books, **settings: str) -> dict[str, str]:
-        """As in production, but for the limits, which count and do not refuse."""
+        """As in production, but for the limits, which count and do not refuse, and for APP_ENV itself.
+
+        That only decides what is refused at the start, and these services have the passwords that everybody knows.
+        """
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
         return (
             kept
@@ -237,7 +240,8 @@ class Installation:
                 "RABBITMQ_URL": self.rabbitmq.url,
                 "JWT_SECRET": SECRET,
                 "JWT_ISSUER": ISSUER,
-                "APP_ENV": "production",
+                # The worker's health is not asked for, and its port may be another's.
+                "WORKER_PORT": "0",
                 "RATE_LIMIT_WRITE_PER_MIN": UNLIMITED,
                 "RATE_LIMIT_READ_PER_MIN": UNLIMITED,
             }

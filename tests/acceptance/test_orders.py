@@ -46,7 +46,12 @@ SETTLE_DOWN_SECONDS = 0.5
 @pytest.fixture(scope="module")
 def orders_engine(engine: Engine, postgres: PostgresServer) -> Engine:
     """An installation of its own whose orders integration is on."""
-    changes = {"DATABASE_URL": postgres.create_database("orders"), "ORDERS_INTEGRATION_ENABLED": "true"}
+    changes = {
+        "DATABASE_URL": postgres.create_database("orders"),
+        "ORDERS_INTEGRATION_ENABLED": "true",
+        # Several workers run side by side.
+        "WORKER_PORT": "0",
+    }
     engine = replace(engine, environment=engine.environment | changes)
     engine.run("migrate")
     engine.run("seed")

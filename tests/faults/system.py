@@ -90,6 +90,8 @@ class System:
             "RATE_LIMIT_READ_PER_MIN": UNLIMITED,
             "LOGIN_RATE_LIMIT_PER_MIN": UNLIMITED,
             "REMIND_AFTER_SECONDS": str(NEVER_SECONDS),
+            # Two workers cannot share one port, and nobody asks for their health.
+            "WORKER_PORT": "0",
             "LOG_LEVEL": "WARNING",
         }
 
