@@ -1,6 +1,7 @@
 """How many examples the made-up tests try: the same ones each time by default, many others with a profile.
 
-`pytest --hypothesis-profile=long` takes fifty times as many, and new ones each time; a failure prints how to repeat it.
+`pytest --hypothesis-profile=nightly` takes twenty times as many, `long` fifty times, and new ones each time; a failure
+prints how to repeat it.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ _EVERYWHERE: dict[str, Any] = {
 
 def register_profiles() -> None:
     settings.register_profile("same", max_examples=EXAMPLES, derandomize=True, database=None, **_EVERYWHERE)
+    settings.register_profile("nightly", max_examples=EXAMPLES * 20, **_EVERYWHERE)
     settings.register_profile("long", max_examples=EXAMPLES * 50, **_EVERYWHERE)
     settings.load_profile("same")
 

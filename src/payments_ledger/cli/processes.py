@@ -28,14 +28,14 @@ def api(
     """
     import uvicorn
 
-    from payments_ledger.platform.http_server import BoundedHttp, Supervisor
+    from payments_ledger.platform.http_server import EngineHttp, Supervisor
     from payments_ledger.platform.metrics import shared_by_processes
 
     settings = read_settings(serves=True)
     config = uvicorn.Config(
         "payments_ledger.api:create_app_from_environment",
         factory=True,
-        http=BoundedHttp,
+        http=EngineHttp,
         host=host,
         port=port,
         workers=workers,

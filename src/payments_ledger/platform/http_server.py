@@ -1,4 +1,4 @@
-"""The HTTP server and its limits: what a connection may send before we know what it wants, and how long it may take."""
+"""The HTTP server of our processes: uvicorn behind the bounds of `http_edge`."""
 
 import asyncio
 import signal
@@ -8,23 +8,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, cast
 
-import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from payments_ledger.platform.http_edge import BoundedHttp
 from payments_ledger.platform.leaving import is_leaving
-
-# Request line and headers. Room for a token, and for a header that is too long to be told so by name.
-HEAD_BYTES_MAX = 32 * 1024
-# From the first byte, or from the opening of the connection, to the end of the head.
-HEAD_SECONDS_MAX = 10.0
-
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
 
 
 class _HeadWithBody:
@@ -60,70 +49,17 @@ class _HeadWithBody:
             self.write(b"")
 
 
-class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol with the two limits that it lacks: the size of a head, and the time for it."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._head_bytes = 0
-        self._in_head = True
-        self._head_timer: asyncio.TimerHandle | None = None
+class EngineHttp(BoundedHttp):
+    """The bounded protocol, as our processes speak it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport)))
-        self._watch_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_there()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._in_head:
-            # The parser tells of a header when it has all of it, so an endless one shows only here.
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse_head()
-                return
-        # Blank lines between requests end uvicorn's own watch over an idle connection without beginning a request.
-        if self._in_head or self.cycle is None or self.cycle.response_complete:
-            self._watch_head()
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > HEAD_BYTES_MAX:
-            self._refuse_head()
-            raise httptools.HttpParserError("The head is too large")
-        self._in_head = False
-        self._head_is_there()
         super().on_headers_complete()
-        if is_leaving() and self.cycle is not None:
+        if is_leaving():
             # The client's next request then goes elsewhere, rather than into a connection that is about to close.
             self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():
-            super().send_400_response(msg)
-
-    def _watch_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self.transport.close)
-
-    def _head_is_there(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _refuse_head(self) -> None:
-        self.transport.write(_TOO_LARGE)
-        self.transport.close()
 
 
 class Supervisor(Multiprocess):
@@ -167,7 +103,7 @@ def server_beside(app: ASGIApp) -> uvicorn.Server:
     """A server for a process that does something else as well; it ends when its `should_exit` is set."""
     config = uvicorn.Config(
         app,
-        http=BoundedHttp,
+        http=EngineHttp,
         log_config=None,
         access_log=False,
         server_header=False,
