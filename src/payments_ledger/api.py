@@ -23,7 +23,7 @@ from payments_ledger.chaos import chaos_of
 from payments_ledger.currencies import keep_currencies, try_to_load
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.platform import failpoints, health, metrics
+from payments_ledger.platform import documentation, failpoints, health, metrics
 from payments_ledger.platform.cursors import CursorSigner
 from payments_ledger.platform.deadline import Deadline
 from payments_ledger.platform.garbage import collect_seldom
@@ -102,7 +102,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("payments-ledger"),
         description="Payment intents and a double-entry ledger. Amounts are exact decimal texts.",
         lifespan=hold_resources,
+        docs_url=None,
         redoc_url=None,
+        # A redirect would lead to whatever host the client named.
+        redirect_slashes=False,
         # RequestTrail measures requests, and spans.py traces them.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -131,6 +134,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(admin_routes.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(documentation.router)
 
     install_problem_handlers(app, refusals.note)
     app.add_middleware(DirectRoutes, router=payments_routes.router)

@@ -28,7 +28,7 @@ KEY_LENGTH_MAX = 255
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One key and where it counts; `route` is the method and the path as requested."""
+    """One key and where it counts; `route` is the method and the path, with ids in their canonical spelling."""
 
     tenant_id: str
     principal: str

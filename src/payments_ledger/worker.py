@@ -194,7 +194,7 @@ class Worker:
             async with health.checks_of(self._settings, self._database) as app.state.checks:
                 yield
 
-        pages = FastAPI(lifespan=hold_checks, openapi_url=None)
+        pages = FastAPI(lifespan=hold_checks, openapi_url=None, redirect_slashes=False)
         pages.include_router(health.router)
         pages.include_router(metrics.router)
         return pages

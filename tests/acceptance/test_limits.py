@@ -1,6 +1,7 @@
 """Limits that only the real server and its sockets show: heads, slow clients, ports, and two processes on one Redis."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import time
@@ -73,6 +74,45 @@ def test_a_head_that_is_too_large_is_refused_and_the_next_request_works(engine: 
         assert httpx.get(f"{engine.base_url}/healthz").is_success
 
 
+GET_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_an_upgrade_is_refused_and_its_body_is_no_request(engine: Engine) -> None:
+    head = (
+        b"POST /v1/auth/token HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(GET_HEALTH)
+    )
+    with engine.api():
+        engine.wait_until_ready()
+        answer = answer_to(engine, head + GET_HEALTH)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+
+
+def test_a_trailer_is_no_header(engine: Engine, redis_server: RedisServer) -> None:
+    """Neither as a token, nor as another address, which would have a quota of its own."""
+    changes = {
+        "LOGIN_RATE_LIMIT_PER_MIN": "3",
+        "TRUSTED_PROXIES": "127.0.0.1",
+        "REDIS_URL": redis_server.url.removesuffix("/0") + "/6",
+    }
+    limited = Engine(engine.environment | changes, free_port())
+    credentials = json.dumps({"email": "ops@demo", "password": "ops123", "tenantId": TENANT}).encode()
+
+    def status(line: bytes, body: bytes, trailer: bytes) -> bytes:
+        head = line + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
+        return answer_to(limited, head + chunks + trailer + b"\r\n\r\n")[9:12]
+
+    with limited.api(), logged_in(limited) as client:
+        authorization = client.headers["Authorization"].encode()
+        assert status(b"GET /v1/me", b" ", b"Authorization: " + authorization) == b"401"
+        logins = [status(b"POST /v1/auth/token", credentials, b"X-Forwarded-For: 10.0.0.%d" % n) for n in range(4)]
+        assert logins == [b"200", b"200", b"429", b"429"]
+
+
 def test_a_client_that_never_ends_its_head_is_hung_up_on(engine: Engine) -> None:
     with engine.api():
         engine.wait_until_ready()
@@ -91,6 +131,9 @@ def test_metrics_and_documentation_are_served_at_the_internal_port_alone(engine:
         for path in ("/metrics", "/docs", "/openapi.json"):
             assert httpx.get(f"{divided.base_url}{path}").status_code == 404
             assert httpx.get(f"http://127.0.0.1:{inside}{path}").is_success
+            # The pattern of a route ends in front of a line feed, too.
+            assert httpx.get(f"{divided.base_url}{path}%0a").status_code == 400
+            assert httpx.get(f"http://127.0.0.1:{inside}{path}%0a").status_code == 400
         eventually(lambda: httpx.get(f"http://127.0.0.1:{inside}/readyz").is_success)
         body = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
         assert httpx.post(f"{divided.base_url}/v1/auth/token", json=body).is_success

@@ -1,6 +1,7 @@
 """Who gets in: tokens, tenants, permissions, and what the operation routes tell."""
 
 import json
+import re
 from uuid import uuid4
 
 import httpx
@@ -179,6 +180,44 @@ async def test_health_readiness_metrics_and_documentation_are_open(api: Api, ten
     assert set(paths) >= {"/v1/auth/token", "/v1/me", PATH, "/v1/ledger/entries", "/v1/ledger/balances", "/readyz"}
 
 
+async def test_the_documentation_comes_from_here_alone(api: Api) -> None:
+    """Scripts and styles are files of ours, and the browser is told to take no others."""
+    page = await api.client.get("/docs")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert (policy["script-src"], policy["style-src"], policy["connect-src"]) == ("'self'", "'self'", "'self'")
+    assert "//" not in page.text
+    assert not re.search(r"<script>|<style|style=| on[a-z]+=", page.text)
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 4
+    for address in loaded:
+        if not address.startswith("data:"):
+            file = await api.client.get(f"/{address}")
+            assert (file.status_code, file.headers["Content-Type"].partition(";")[0]) == (
+                200,
+                "text/css" if address.endswith(".css") else "text/javascript",
+            )
+    start = (await api.client.get("/docs/start.js")).text
+    assert 'url: "openapi.json"' in start
+    # By default Swagger UI shows a badge of a validator on the internet.
+    assert "validatorUrl: null" in start
+
+
+async def test_the_root_leads_to_the_documentation(api: Api) -> None:
+    answer = await api.client.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (307, "/docs")
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/me", "/healthz", "/docs", "/v1/admin/users", "/v1/ledger/entries"])
+async def test_a_slash_too_many_leads_nowhere_least_of_all_to_a_host_that_the_client_named(
+    api: Api, tenant: str, path: str
+) -> None:
+    headers = api.headers(tenant, role="admin") | {"Host": "attacker.example"}
+    answer = await api.client.get(f"{path}/", headers=headers)
+    assert_problem(answer, 404, "not_found")
+    assert "Location" not in answer.headers
+
+
 async def test_a_script_of_another_origin_is_answered_only_if_it_was_named(settings: Settings) -> None:
     asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
     async with serving(settings) as api:
@@ -200,14 +239,15 @@ async def test_answers_are_not_kept_guessed_at_or_framed(api: Api, method: str, 
     assert headers["Cache-Control"] == "no-store"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    assert ("default-src 'none'" in headers["Content-Security-Policy"]) is (path != "/docs")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert ("script-src" in headers["Content-Security-Policy"]) is (path == "/docs")
 
 
 async def test_what_operators_look_at_can_have_a_port_of_its_own(settings: Settings, tenant: str) -> None:
     async with serving(settings.model_copy(update={"internal_port": 9000})) as api:
-        for path in ("/metrics", "/docs", "/openapi.json"):
+        for path in ("/metrics", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/openapi.json", "/"):
             assert_problem(await api.client.get(f"http://test:80{path}"), 404, "not_found")
-            assert (await api.client.get(f"http://test:9000{path}")).status_code == 200
+            assert (await api.client.get(f"http://test:9000{path}")).status_code == (307 if path == "/" else 200)
         for port in (80, 9000):
             assert (await api.client.get(f"http://test:{port}/healthz")).status_code == 200
         headers = api.headers(tenant)

@@ -15,6 +15,7 @@ import pytest
 from payments_ledger.platform import requests
 from payments_ledger.platform.requests import BODY_BYTES_MAX
 from tests.integration.conftest import Api
+from tests.integration.test_verify import broken_checks
 
 pytestmark = pytest.mark.anyio
 
@@ -235,6 +236,18 @@ async def test_a_key_of_another_user_is_another_key(api: Api, tenant: str) -> No
     key = {"Idempotency-Key": "k"}
     ids = {(await create(api, api.headers(tenant) | key)).json()["id"] for _ in range(3)}
     assert len(ids) == 3
+
+
+async def test_an_id_in_upper_case_is_the_same_payment_under_a_key(api: Api, tenant: str, database_url: str) -> None:
+    headers = api.headers(tenant) | {"Idempotency-Key": str(uuid4())}
+    payment_id = (await create(api, api.headers(tenant))).json()["id"]
+    first = await api.client.post(f"{PATH}/{payment_id.upper()}/confirm", headers=headers)
+    assert first.status_code == 200, first.text
+    for spelling in (payment_id, payment_id.upper(), payment_id.replace("-", "%2D"), payment_id.title()):
+        again = await api.client.post(f"{PATH}/{spelling}/confirm", headers=headers)
+        assert (again.status_code, again.content) == (200, first.content)
+        assert again.headers["Idempotent-Replayed"] == "true"
+    assert await broken_checks(database_url, tenant) == {}
 
 
 async def test_fifty_concurrent_creates_with_one_key_make_one_intent(api: Api, tenant: str) -> None:

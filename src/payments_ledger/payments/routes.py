@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from pydantic import ValidationError
@@ -88,7 +89,7 @@ async def create_payment_intent(request: ExactRequest) -> Response:
     caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
-    return await _answer(request.app.state.commands, _keyed(request, caller, CREATE, command, asked_for))
+    return await _answer(request.app.state.commands, _keyed(request, PATH, caller, CREATE, command, asked_for))
 
 
 @router.post(
@@ -109,7 +110,9 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     payments = tuple(payment for _, payment in read)
     _note_refusal(request, payments)
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
-    keyed = _keyed(request, caller, CREATE_MANY, command, fingerprint(*(asked_for for asked_for, _ in read)))
+    keyed = _keyed(
+        request, f"{PATH}/batch", caller, CREATE_MANY, command, fingerprint(*(asked_for for asked_for, _ in read))
+    )
     return await _answer(request.app.state.bulk_commands, keyed)
 
 
@@ -131,7 +134,7 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
     payment_id = path_uuid(request, "payment_id")
     _require_key(request)
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
-    keyed = _keyed(request, caller, CONFIRM, command, fingerprint(str(payment_id)))
+    keyed = _keyed(request, _confirm_path(payment_id), caller, CONFIRM, command, fingerprint(str(payment_id)))
     if caller.is_bound_by_amounts:
         # The amount of a payment never changes, so it can be asked for before the batch.
         database: Database = request.app.state.database
@@ -169,7 +172,7 @@ def _render_created(command: CreatePayment, outcome: Payment | Rejected) -> Answ
 def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
         return Answer(HTTPStatus.OK, payment_body(outcome))
-    return _refusal(outcome, f"{PATH}/{command.payment_id}/confirm", command.origin)
+    return _refusal(outcome, _confirm_path(command.payment_id), command.origin)
 
 
 def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
@@ -228,20 +231,26 @@ def _note_refusal(request: Request, payments: Sequence[CreatePayment | Rejected]
         refusals.note(request, denial)
 
 
+def _confirm_path(payment_id: UUID) -> str:
+    return f"{PATH}/{payment_id}/confirm"
+
+
 def _require_key(request: Request) -> None:
     if single_header(request, "Idempotency-Key") is None:
         raise MissingHeader("Idempotency-Key is missing.")
 
 
 def _keyed[C: Command](
-    request: Request, caller: Caller, operation: Operation[C, Any], command: C, asked_for: bytes
+    request: Request, path: str, caller: Caller, operation: Operation[C, Any], command: C, asked_for: bytes
 ) -> Keyed[C]:
-    """The command with the request's Idempotency-Key; raises InvalidHeader or RepeatedHeader."""
+    """The command with the request's Idempotency-Key; raises InvalidHeader or RepeatedHeader.
+
+    `path` is the canonical one, so that a key counts for a resource, however its URL is spelled.
+    """
     key = single_header(request, "Idempotency-Key")
     if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
         raise InvalidHeader(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
-    route = f"{request.method} {request.scope['path']}"
-    scope = Scope(caller.tenant_id, caller.identity.subject, route, key) if key else None
+    scope = Scope(caller.tenant_id, caller.identity.subject, f"{request.method} {path}", key) if key else None
     return Keyed(operation, command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
 
 

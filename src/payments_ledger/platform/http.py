@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments_ledger.errors import NotFound
+from payments_ledger.platform import documentation
 from payments_ledger.platform.metrics import count_answer
 from payments_ledger.platform.problems import MEDIA_TYPE, internal_error_body, problem_body
 from payments_ledger.platform.tracing import Trace, begin_trace, current_trace, start_span
@@ -22,12 +23,11 @@ log = structlog.get_logger(__name__)
 # Requests for paths that are no route share one label, so that a scanner cannot grow the metrics.
 NO_ROUTE = "unmatched"
 # What an operator looks at, and what a probe may ask at either port.
-INTERNAL_PATHS = frozenset({"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+INTERNAL_PATHS = documentation.PATHS | {"/metrics", "/openapi.json"}
 PATHS_OF_EITHER_PORT = frozenset({"/healthz", "/readyz"})
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 DATA_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
-# The documentation loads its script from elsewhere.
-PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", b"frame-ancestors 'none'"))
+PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", documentation.PAGE_POLICY.encode()))
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNTRACED_PATHS = INTERNAL_PATHS | PATHS_OF_EITHER_PORT
 # What a request's span is called until its route is known.

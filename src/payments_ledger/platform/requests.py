@@ -106,7 +106,7 @@ class DirectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             for route in self._routes:
-                if scope["method"] in (route.methods or ()) and (found := route.path_regex.match(scope["path"])):
+                if scope["method"] in (route.methods or ()) and (found := route.path_regex.fullmatch(scope["path"])):
                     scope["route"] = route
                     scope["path_params"] = found.groupdict()
                     await self._serve(route, scope, receive, send)
