@@ -154,8 +154,8 @@ PASSED = {
     "a percent-encoded path": (head(target=b"/%41%20%C3%A4%2f%250a"), [b""]),
     "a control character in the query": (head(target=b"/?a=%0a"), [b""]),
     "a large body and the beginning of a request": (
-        head(b"Content-Length: 50000", method=b"POST") + b"x" * 50_000 + GET[:-3],
-        [b"x" * 50_000],
+        head(b"Content-Length: 150000", method=b"POST") + b"x" * 150_000 + GET[:-3],
+        [b"x" * 150_000],
     ),
 }
 
