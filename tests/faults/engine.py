@@ -42,6 +42,12 @@ class Process:
     def is_alive(self) -> bool:
         return self._run is not None and self._run.exit_status() is None
 
+    @property
+    def pid(self) -> int:
+        """Of its present run."""
+        assert self._run is not None
+        return self._run.pid
+
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
         self.wait()

@@ -6,8 +6,11 @@ import signal
 import socket
 import struct
 import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,10 +18,15 @@ import pytest
 
 from payments_ledger.platform.failpoints import Place
 from payments_ledger.platform.rabbitmq import connected
+from tests.abuse.attacks import endless_pipeline, endless_trailer, flood_of_trailers, huge_heads
+from tests.abuse.cost import measure
 from tests.faults.faults import POISON, messages_repeated_and_reordered, publish
 from tests.faults.load import Payment, create_request
 from tests.faults.oracle import judge
 from tests.faults.system import System, eventually
+
+# By strangers; some of it is what the payments beside them need.
+GROWTH_MIB_MAX = 10.0
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Killed at each place between two steps that must not be lost or done twice
@@ -221,6 +229,24 @@ def test_clients_that_are_slow_or_hang_up_harm_nobody_and_find_one_payment_when_
     record.payments += fickle
     verdict = judge(system, record)
     assert verdict.ok, f"{verdict}\n{system.logs()}"
+
+
+@pytest.mark.parametrize("attack", [flood_of_trailers, endless_trailer, huge_heads, endless_pipeline])
+def test_a_stranger_who_never_ends_a_request_takes_no_memory_and_others_are_served(
+    system: System, seed: int, attack: Callable[[int, float], Counter[str]]
+) -> None:
+    choice = random.Random(f"{seed} {attack.__name__}")
+    load = system.load(f"load-{choice.getrandbits(32):08x}", seed=choice.getrandbits(32))
+    load.start()
+    eventually(lambda: len(load.record.payments) > 40, "some payments, so that what every process keeps is there")
+    port = urlsplit(system.base_urls[0]).port
+    assert port is not None
+    cost = measure(system.apis[0].pid, port, partial(attack, port, 3.0))
+    verdict = judge(system, load.finish())
+    assert verdict.ok, f"{verdict}\n{system.logs()}"
+    assert cost.outcomes.total() > 1, cost
+    assert cost.growth_mib < GROWTH_MIB_MAX, cost
+    assert (cost.failed, cost.asked > 50) == (0, True), cost
 
 
 def _as_bytes(system: System, payment: Payment) -> bytes:
