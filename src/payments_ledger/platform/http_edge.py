@@ -8,11 +8,17 @@ import asyncio
 import json
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import httptools
+import structlog
+from uuid_utils import uuid4
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from payments_ledger.platform.problems import INSTANCE_LENGTH_MAX
+
+log = structlog.get_logger(__name__)
 
 # Request line and headers. Room for a token, and for a header that is too long to be told so by name.
 HEAD_BYTES_MAX = 32 * 1024
@@ -27,28 +33,44 @@ FIELD_OVERHEAD = 3
 
 HTTP_VERSIONS = frozenset({"1.0", "1.1"})
 # Of the whole path, decoded: patterns that end in `$` match in front of a line feed, and logs have one line a path.
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def _refusal(status: HTTPStatus, detail: str) -> bytes:
-    """A whole response: a problem document (RFC 9457) that has no correlation id, since there is no request yet."""
-    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    body = json.dumps(problem | {"code": status.name.lower()}).encode()
-    return (
-        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    ).encode() + body
+class Refusal(NamedTuple):
+    status: HTTPStatus
+    detail: str
+
+    def response(self, path: str) -> bytes:
+        """A whole response to whoever asked for the path, if it came so far: a problem document (RFC 9457)."""
+        correlation_id = str(uuid4())
+        log.info("refused", path=path, status=int(self.status), reason=self.detail, correlation_id=correlation_id)
+        problem = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": path,
+            "code": self.status.name.lower(),
+            "correlation_id": correlation_id,
+        }
+        body = json.dumps(problem).encode()
+        head = (
+            f"HTTP/1.1 {self.status} {self.status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nx-correlation-id: {correlation_id}\r\nx-content-type-options: nosniff\r\n"
+            "cache-control: no-store\r\nconnection: close\r\n\r\n"
+        )
+        return head.encode() + body
 
 
-UNREADABLE = _refusal(HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
-UPGRADE = _refusal(HTTPStatus.BAD_REQUEST, "The protocol of a connection cannot be changed here.")
-CONTROL_CHARACTERS = _refusal(HTTPStatus.BAD_REQUEST, "The path has a control character.")
-TOO_MANY_AT_ONCE = _refusal(HTTPStatus.BAD_REQUEST, f"A connection may have {PIPELINED_MAX} requests unanswered.")
-WRONG_VERSION = _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-HEAD_TOO_LARGE = _refusal(
+UNREADABLE = Refusal(HTTPStatus.BAD_REQUEST, "This is not HTTP/1.1.")
+UPGRADE = Refusal(HTTPStatus.BAD_REQUEST, "The protocol of a connection cannot be changed here.")
+CONTROL_CHARACTER = Refusal(HTTPStatus.BAD_REQUEST, "The path has a control character.")
+TOO_MANY_AT_ONCE = Refusal(HTTPStatus.BAD_REQUEST, f"A connection may have {PIPELINED_MAX} requests unanswered.")
+WRONG_VERSION = Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+HEAD_TOO_LARGE = Refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"Request line and headers have {HEAD_BYTES_MAX} bytes at most."
 )
-TRAILERS_TOO_LARGE = _refusal(
+TRAILERS_TOO_LARGE = Refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"Trailers have {TRAILER_BYTES_MAX} bytes at most."
 )
 
@@ -58,13 +80,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.url = b""
         self._in_head = True
         # Of the head, or of the trailers, as far as the parser has told of them.
         self._section_bytes = 0
         # Fed to the parser since it last told of anything that is not a single field.
         self._unheard_bytes = 0
         self._unanswered = 0
-        self._refusal: bytes | None = None
+        self._refusal: Refusal | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -111,8 +134,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(UPGRADE)
         if self.parser.get_http_version() not in HTTP_VERSIONS:
             self._stop(WRONG_VERSION)
-        if b"%" in self.url and _CONTROL_CHARACTER.search(unquote(self.url.partition(b"?")[0])):
-            self._stop(CONTROL_CHARACTERS)
+        if b"%" in self.url and _CONTROL.search(unquote(self.url.partition(b"?")[0])):
+            self._stop(CONTROL_CHARACTER)
         if self._unanswered == PIPELINED_MAX:
             self._stop(TOO_MANY_AT_ONCE)
         super().on_headers_complete()
@@ -128,6 +151,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         self._unheard_bytes = 0
+        self.url = b""
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -140,17 +164,17 @@ class BoundedHttp(HttpToolsProtocol):
         """uvicorn calls this when the parser ended, by an error of its own or by `_stop`."""
         self._refuse(self._refusal or UNREADABLE)
 
-    def _count(self, size: int, bytes_max: int, refusal: bytes) -> None:
+    def _count(self, size: int, bytes_max: int, refusal: Refusal) -> None:
         self._section_bytes += size
         if self._section_bytes > bytes_max:
             self._stop(refusal)
 
-    def _stop(self, refusal: bytes) -> None:
+    def _stop(self, refusal: Refusal) -> None:
         """Ends the parser, from one of its callbacks."""
         self._refusal = refusal
         raise httptools.HttpParserError
 
-    def _refuse(self, refusal: bytes) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Sends the refusal and closes, as soon as those requests are answered that came before what is refused."""
         self._refusal = refusal
         # What is wrong with a body is wrong with a request that the application has begun.
@@ -158,7 +182,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._unanswered > (begun is not None) or self.transport.is_closing():
             return
         if self._in_head or (begun and not begun.response_started):
-            self.transport.write(refusal)
+            path = self.url.partition(b"?")[0][:INSTANCE_LENGTH_MAX].decode("ascii", errors="replace")
+            self.transport.write(refusal.response(path))
         self.transport.close()
 
     def _watch_head(self) -> None:

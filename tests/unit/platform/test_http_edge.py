@@ -1,5 +1,7 @@
 """What a connection may send: a table of what is refused, of what is let pass, and of what the application sees."""
 
+import json
+
 import pytest
 
 from payments_ledger.platform.http_edge import HEAD_BYTES_MAX, PIPELINED_MAX, TRAILER_BYTES_MAX
@@ -167,6 +169,14 @@ def test_let_pass_and_nothing_of_a_body_becomes_a_header(wire: bytes, bodies: li
         assert outcome.statuses == [200] * len(bodies)
         names = {name for seen in outcome.seen for name, _ in seen.headers}
         assert names <= {b"host", b"content-length", b"transfer-encoding", b"upgrade", b"a"}
+
+
+def test_a_refusal_is_a_problem_document_that_names_what_was_asked_for() -> None:
+    head_of_it, _, body = converse(head(target=b"/a%0a?b=c")).sent.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"], problem["instance"]) == (400, "bad_request", "/a%0a")
+    assert f"x-correlation-id: {problem['correlation_id']}".encode() in head_of_it
+    assert f"content-length: {len(body)}".encode() in head_of_it
 
 
 def test_after_connection_close_nothing_more_is_served() -> None:
