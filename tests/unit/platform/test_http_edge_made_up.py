@@ -203,7 +203,10 @@ def read_by_h11(wire: bytes) -> Iterator[Seen]:
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             assert request is not None
-            yield Seen(request.method.decode(), request.target, tuple(request.headers), body)
+            path, _, query = request.target.partition(b"#")[0].partition(b"?")
+            # The application cannot tell an empty query from none.
+            target = path + b"?" + query if query else path
+            yield Seen(request.method.decode(), target, tuple(request.headers), body)
             connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
             connection.send(h11.EndOfMessage())
             if connection.our_state is not h11.DONE:
