@@ -139,12 +139,12 @@ def cost_of_row_security(books: Books, *, batches: int) -> tuple[list[float], li
     return asyncio.run(run())
 
 
-def _render_created(command: CreatePayment, payment: Payment | Rejected) -> Answer:
+async def _render_created(command: CreatePayment, payment: Payment | Rejected) -> Answer:
     assert isinstance(payment, Payment)
     return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"/v1/payment-intents/{payment.id}")
 
 
-def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
+async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     assert isinstance(outcome, Payment)
     return Answer(HTTPStatus.OK, payment_body(outcome))
 

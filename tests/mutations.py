@@ -382,6 +382,8 @@ MUTATIONS = [
         'if settings.app_env == "production":',
         "if False:",
         ("tests/acceptance/test_command_line.py", "-k", "seeded"),
+    ),
+    Mutation(
         "The edge: a trailer is no header",
         f"{SOURCE}/platform/http_edge.py",
         "        if self._in_head:\n            self._count(size, HEAD_BYTES_MAX, HEAD_TOO_LARGE)",

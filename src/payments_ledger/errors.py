@@ -1,8 +1,28 @@
 """Everything that can be refused, as one small tree: a class's docstring is the message that its caller reads."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
+
+# How many faults a message tells; all of them are in `faults`.
+FAULTS_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: `path` leads to the member of the body, () being all of it.
+
+    What is wrong with a query parameter, path parameter or header has its name in `parameter`, and no path.
+    """
+
+    detail: str
+    path: tuple[str | int, ...] = ()
+    parameter: str | None = None
+
+    @property
+    def place(self) -> str:
+        return self.parameter or "/".join(map(str, self.path)) or "body"
 
 
 class LedgerError(Exception):
@@ -10,6 +30,7 @@ class LedgerError(Exception):
 
     code: ClassVar[str] = "ledger_error"
     message: ClassVar[str] = __doc__ or ""
+    faults: tuple[Fault, ...] = ()
 
     def __init_subclass__(cls) -> None:
         # PaymentNotFound tells its clients the code "payment_not_found".
@@ -32,18 +53,23 @@ class Invalid(LedgerError):
     """The request can be read, but what it asks for is not valid."""
 
     def __init__(self, field: str, detail: str | None = None) -> None:
-        """`field` is the member of the body at fault ("amount")."""
+        """`field` is the path to the member of the body at fault ("amount", "hours/zone")."""
         super().__init__(detail)
-        self.field = field
+        self.faults = (Fault(self.detail, tuple(field.split("/"))),)
 
-    def within(self, place: str) -> Self:
-        """The same fault of something that stands at `place` in a larger body ("payment_intents/3")."""
-        self.field = f"{place}/{self.field}".rstrip("/")
+    def within(self, *place: str | int) -> Self:
+        """The same faults of something that stands at `place` in a larger body ("payment_intents", 3)."""
+        self.faults = tuple(replace(fault, path=(*place, *fault.path)) for fault in self.faults)
         return self
 
 
 class InvalidRequest(Invalid):
     """The request can be read, but a field of it is not valid."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        told = "; ".join(f"{fault.place}: {fault.detail}" for fault in faults[:FAULTS_TOLD])
+        LedgerError.__init__(self, told)
+        self.faults = tuple(faults)
 
 
 class Unauthenticated(LedgerError):
@@ -78,7 +104,11 @@ class Limited(LedgerError):
 
 
 class InvalidParameter(Invalid):
-    """A query parameter, path parameter or header is not valid; `field` is its name."""
+    """A query parameter, path parameter or header is not valid."""
+
+    def __init__(self, name: str, detail: str | None = None) -> None:
+        LedgerError.__init__(self, detail)
+        self.faults = (Fault(self.detail, parameter=name),)
 
 
 class InvalidAmount(Invalid):
@@ -99,20 +129,38 @@ class WithdrawnCurrency(UnknownCurrency):
     """The currency was withdrawn: no payment can be created in it any more."""
 
 
-class MissingHeader(Unreadable):
+class MalformedJson(Unreadable):
+    """The body is not JSON."""
+
+
+class UnreadableParameter(Unreadable):
+    """A header or parameter cannot be read."""
+
+    def __init__(self, name: str, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.faults = (Fault(self.detail, parameter=name),)
+
+
+class MissingHeader(UnreadableParameter):
     """A required header is missing."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name, f"{name} is missing.")
 
-class RepeatedHeader(Unreadable):
+
+class RepeatedHeader(UnreadableParameter):
     """A header that may appear once was sent several times."""
 
 
-class InvalidHeader(Unreadable):
+class InvalidHeader(UnreadableParameter):
     """A header's value cannot be read."""
 
 
-class InvalidCursor(Unreadable):
+class InvalidCursor(UnreadableParameter):
     """The cursor was not issued by this service for this list."""
+
+    def __init__(self) -> None:
+        super().__init__("cursor")
 
 
 class LoginRests(Limited):
@@ -263,3 +311,8 @@ class Rejected:
     """The outcome of a command that was refused; the other commands of its batch are not touched by it."""
 
     error: LedgerError
+
+
+def together(refusals: Sequence[Invalid]) -> Invalid:
+    """One refusal with the faults of all; a single one stays what it is."""
+    return refusals[0] if len(refusals) == 1 else InvalidRequest([fault for each in refusals for fault in each.faults])

@@ -6,7 +6,7 @@ to a tenant, a principal and a route; "the same request" means the same parsed c
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Operation[C: Command, O]:
     """What a route does: a use case, and how what it made of a command is written as an answer."""
 
     use_case: UseCase[C, O]
-    render: Callable[[C, O], Answer]
+    render: Callable[[C, O], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ async def answer_once(conn: Connection, requests: Sequence[Keyed[Any]]) -> list[
     for operation, group in fresh.items():
         outcomes = await operation.use_case(conn, [request.command for request in group])
         for request, outcome in zip(group, outcomes, strict=True):
-            answers[id(request)] = operation.render(request.command, outcome)
+            answers[id(request)] = await operation.render(request.command, outcome)
     to_keep = [(request, answers[id(request)]) for group in fresh.values() for request in group if request.scope]
     conn.write_at_commit(_insert_answers, to_keep)
     _FRESH.inc(len(to_keep))

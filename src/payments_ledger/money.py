@@ -4,15 +4,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 
-from payments_ledger.errors import CurrenciesNotLoaded, InvalidAmount, UnknownCurrency, WithdrawnCurrency
+from payments_ledger.errors import (
+    CurrenciesNotLoaded,
+    Invalid,
+    InvalidAmount,
+    UnknownCurrency,
+    WithdrawnCurrency,
+    together,
+)
 
 # What a PostgreSQL bigint holds; an amount beyond it is refused rather than stored in another type.
 AMOUNT_MAX = 2**63 - 1
 
-# Plain digits only: no sign, exponent, blank, underscore or non-ASCII digit is an amount.
-_DECIMAL_TEXT = re.compile(r"[0-9]{1,32}(\.[0-9]{1,8})?", re.ASCII)
+# Digits beyond those of any amount, so that its zeros may be written out.
+_DECIMAL_TEXT = re.compile(r"[0-9]{1,32}(\.[0-9]{1,32})?", re.ASCII)
+# More digits than any amount has; it drops zeros beyond them, and raises Inexact for any other digit.
+_EXACT = Context(prec=64, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +76,51 @@ def require_in_use(currency: str, day: date) -> None:
         raise WithdrawnCurrency
 
 
+def parse_number(amount: str | int | Decimal) -> Decimal:
+    """The number that an amount is, whatever its currency; raises InvalidAmount.
+
+    A text must be plain digits with or without a dot: no sign, exponent, blank, underscore or digit beyond ASCII.
+    """
+    if isinstance(amount, str) and not _DECIMAL_TEXT.fullmatch(amount):
+        raise InvalidAmount("The amount must be written in plain digits with a dot, such as 100.00.")
+    number = Decimal(amount)
+    if not number.is_finite() or number < 0:
+        raise InvalidAmount("The amount must be a number, and not below zero.")
+    return number
+
+
+def parse_amount(amount: str | int | Decimal) -> Decimal:
+    """As parse_number, above zero."""
+    number = parse_number(amount)
+    if not number:
+        raise InvalidAmount("The amount must be above zero.")
+    return number
+
+
 def parse_money(amount: str | int | Decimal, currency: str) -> Money:
     """Money from a decimal text or a number that was parsed from its text, in major units ("10.50" BRL).
 
-    Raises UnknownCurrency, or InvalidAmount when the amount is not a whole number of minor units above zero: more
-    decimal places than the currency has are an error even when they are zeros (100.00 JPY).
+    Raises UnknownCurrency, or InvalidAmount when the amount is not a whole number of minor units above zero (100.00 JPY
+    is one, 10.5 JPY is not), or InvalidRequest with the faults of both.
     """
-    exponent = exponent_of(currency)
-    if isinstance(amount, str):
-        if not _DECIMAL_TEXT.fullmatch(amount):
-            raise InvalidAmount("The amount must be written in plain digits with a dot, such as 100.00.")
-        amount = Decimal(amount)
-    number = Decimal(amount)
-    if not number.is_finite() or number <= 0:
-        raise InvalidAmount("The amount must be a number above zero.")
+    refusals: list[Invalid] = []
+    try:
+        exponent = exponent_of(currency)
+    except UnknownCurrency as error:
+        refusals.append(error)
+    try:
+        number = parse_amount(amount)
+    except InvalidAmount as error:
+        refusals.append(error)
+    if refusals:
+        raise together(refusals)
     if number.adjusted() + exponent > len(str(AMOUNT_MAX)):
         raise InvalidAmount("The amount is too large.")
-    _, digits, places = number.as_tuple()
-    assert isinstance(places, int)
-    if -places > exponent:
-        raise InvalidAmount(f"{currency} has {exponent} decimal places; the amount has {-places}.")
-    return Money(int("".join(map(str, digits))) * 10 ** (places + exponent), currency)
+    try:
+        minor_units = _EXACT.to_integral_exact(_EXACT.scaleb(number, exponent))
+    except Inexact:
+        raise InvalidAmount(f"{currency} has {exponent} decimal places; the amount has more.") from None
+    return Money(int(minor_units), currency)
 
 
 def format_amount(amount: int, currency: str) -> str:
@@ -104,4 +137,9 @@ def _currency(code: str) -> Currency:
     try:
         return _known[code]
     except KeyError:
-        raise UnknownCurrency if _known else CurrenciesNotLoaded from None
+        if not _known:
+            raise CurrenciesNotLoaded from None
+        meant = code.upper()
+        raise UnknownCurrency(
+            f'{UnknownCurrency.message} Did you mean "{meant}"?' if meant in _known else None
+        ) from None

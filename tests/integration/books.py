@@ -32,7 +32,7 @@ async def create_a_payment(
     command = CreatePayment(tenant_id, uuid7(), money, "CUST-1", ORIGIN)
     created: list[Payment] = []
 
-    def render(_: CreatePayment, payment: Payment | Rejected) -> Answer:
+    async def render(_: CreatePayment, payment: Payment | Rejected) -> Answer:
         assert isinstance(payment, Payment)
         created.append(payment)
         return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")

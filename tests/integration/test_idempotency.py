@@ -19,7 +19,7 @@ from tests.integration.books import ORIGIN
 pytestmark = pytest.mark.anyio
 
 
-def render(command: CreatePayment, payment: Payment | Rejected) -> Answer:
+async def render(command: CreatePayment, payment: Payment | Rejected) -> Answer:
     assert isinstance(payment, Payment)
     return Answer(201, str(payment.id).encode(), location=f"/{payment.id}")
 

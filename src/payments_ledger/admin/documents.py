@@ -9,10 +9,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Permission, Policy
 from payments_ledger.auth.zones import find_zone, is_same_everywhere
-from payments_ledger.errors import Invalid
-from payments_ledger.money import format_amount, parse_money
+from payments_ledger.errors import Invalid, InvalidAmount, UnknownCurrency, together
+from payments_ledger.money import exponent_of, format_amount, parse_money
+from payments_ledger.platform.texts import WITHOUT_CONTROLS, Matching
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+NAME = Matching(
+    "[a-z0-9][a-z0-9_-]{0,63}", "must be 1 to 64 of the characters a-z, 0-9, _ and -, the first a letter or digit"
+)
+CLOCK = Matching("([01][0-9]|2[0-3]):[0-5][0-9]", "must be a time of day from 00:00 to 23:59")
 # A condition that lists more is better told by a role or a plan.
 VALUES_MAX = 100
 
@@ -23,14 +27,14 @@ def _number_or_text(amount: Any) -> Any:
     return amount
 
 
-Value = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+Value = Annotated[str, StringConstraints(min_length=1, max_length=128), WITHOUT_CONTROLS]
 Values = Annotated[list[Value], Field(max_length=VALUES_MAX)]
 Amount = Annotated[
     Any,
     BeforeValidator(_number_or_text),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["1000.00"]}),
 ]
-Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), Field(examples=["09:00"])]
+Clock = Annotated[str, CLOCK, Field(examples=["09:00"])]
 
 
 class AmountTerms(BaseModel):
@@ -73,9 +77,19 @@ class PolicyDocument(PolicyTerms):
 
 
 def read_policy(name: str, terms: PolicyTerms) -> Policy:
-    """The policy; raises Invalid, InvalidAmount or UnknownCurrency."""
-    if terms.amount and set(terms.actions) != {Permission.PAYMENTS_WRITE}:
-        raise Invalid("amount", f'Only a policy whose actions are ["{Permission.PAYMENTS_WRITE}"] can have amounts.')
+    """The policy; raises Invalid with the faults of amount and hours."""
+    refusals: list[Invalid] = []
+    amount, hours = None, None
+    try:
+        amount = _amount_range(terms.amount, terms.actions) if terms.amount else None
+    except Invalid as error:
+        refusals.append(error)
+    try:
+        hours = _daily_hours(terms.hours) if terms.hours else None
+    except Invalid as error:
+        refusals.append(error)
+    if refusals:
+        raise together(refusals)
     return Policy(
         name=name,
         effect=terms.effect,
@@ -84,8 +98,8 @@ def read_policy(name: str, terms: PolicyTerms) -> Policy:
         subjects=frozenset(terms.subjects),
         plans=frozenset(terms.plans),
         regions=frozenset(terms.regions),
-        amount=_amount_range(terms.amount) if terms.amount else None,
-        hours=_daily_hours(terms.hours) if terms.hours else None,
+        amount=amount,
+        hours=hours,
     )
 
 
@@ -116,16 +130,27 @@ def show_policies(policies: Iterable[Policy]) -> list[PolicyDocument]:
     return [show_policy(policy) for policy in policies]
 
 
-def _amount_range(terms: AmountTerms) -> AmountRange:
-    minimum, maximum = (
-        None if amount is None else parse_money(amount, terms.currency).amount
-        for amount in (terms.minimum, terms.maximum)
-    )
+def _amount_range(terms: AmountTerms, actions: Iterable[Permission]) -> AmountRange:
+    if set(actions) != {Permission.PAYMENTS_WRITE}:
+        raise Invalid("amount", f'Only a policy whose actions are ["{Permission.PAYMENTS_WRITE}"] can have amounts.')
+    try:
+        exponent_of(terms.currency)
+    except UnknownCurrency as error:
+        raise error.within("amount") from None
+    minimum = _minor_units("minimum", terms.minimum, terms.currency)
+    maximum = _minor_units("maximum", terms.maximum, terms.currency)
     if minimum is None and maximum is None:
         raise Invalid("amount", "An amount needs a minimum or a maximum.")
     if minimum is not None and maximum is not None and minimum > maximum:
         raise Invalid("amount", "The minimum must not be above the maximum.")
     return AmountRange(terms.currency, minimum, maximum)
+
+
+def _minor_units(bound: str, amount: Any, currency: str) -> int | None:
+    try:
+        return None if amount is None else parse_money(amount, currency).amount
+    except InvalidAmount as error:
+        raise Invalid(f"amount/{bound}", error.detail) from None
 
 
 def _daily_hours(terms: HoursTerms) -> DailyHours:

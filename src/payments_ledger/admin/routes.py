@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from payments_ledger.admin import queries
 from payments_ledger.admin.documents import (
-    NAME_PATTERN,
+    NAME,
     PolicyDocument,
     PolicyTerms,
     Values,
@@ -49,14 +49,15 @@ from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_ne
 from payments_ledger.platform.parameters import CanonicalUUID, Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import BODY_PROBLEMS, documented
+from payments_ledger.platform.texts import WITHOUT_CONTROLS
 
 router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
 
 Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
 # Not bound by a policy that cannot be decided on this machine: it must be possible to remove that one.
 PolicyMender = Annotated[Caller, Depends(caller_with(Permission.ADMIN, mends_policies=True))]
-PolicyName = Annotated[str, Path(pattern=NAME_PATTERN)]
-Wanted = Annotated[str | None, Query(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+PolicyName = Annotated[str, NAME, Path()]
+Wanted = Annotated[Annotated[str, WITHOUT_CONTROLS] | None, Query(min_length=1, max_length=256)]
 
 READ_PROBLEMS = documented(*TENANT_PROBLEMS)
 CHANGE_PROBLEMS = documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT)

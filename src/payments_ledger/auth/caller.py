@@ -119,7 +119,7 @@ async def admit(request: Request, permission: Permission, *, mends_policies: boo
     identity = await identify(request)
     tenant_id = single_header(request, "X-Tenant-Id")
     if not tenant_id:
-        raise MissingHeader("X-Tenant-Id is missing.")
+        raise MissingHeader("X-Tenant-Id")
     require_tenant(identity, permission, tenant_id)
     caller = await _look_up(request, identity, tenant_id)
     caller.require(permission, mends_policies=mends_policies)

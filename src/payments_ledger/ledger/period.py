@@ -29,6 +29,9 @@ class SplitPeriod:
 
 def split_by_day(period: Period) -> SplitPeriod:
     """The period as whole days and at most two rests, one before the first whole day and one after the last."""
+    if period.start and period.start > _midnight(date.max):
+        # No whole day follows on the calendar.
+        return SplitPeriod(date.max, date.max, ((period.start, period.end or datetime.max.replace(tzinfo=UTC)),))
     first_day = _first_whole_day(period.start) if period.start else None
     end_day = period.end.astimezone(UTC).date() if period.end else None
     if period.start and period.end and first_day and end_day and first_day > end_day:

@@ -1,7 +1,6 @@
 """An order as a message tells of it: both spellings, an envelope or none, amounts from their digits to minor units."""
 
 import json
-import re
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Annotated, Any
 
@@ -19,8 +18,11 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from payments_ledger.errors import InvalidAmount, LedgerError
-from payments_ledger.money import Money, exponent_of, parse_money
+from payments_ledger.money import Money, exponent_of, parse_money, parse_number
+from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.platform.exact_json import parse_exact_json
+from payments_ledger.platform.faults import invalid_body
+from payments_ledger.platform.texts import Matching
 
 ORDER_CONFIRMED = "order.confirmed"
 ORDER_CANCELLED = "order.cancelled"
@@ -39,8 +41,10 @@ MAGNITUDE_MAX = 30
 
 # What an envelope around the message calls its content.
 _CONTENT_NAMES = ("data", "payload")
-_ORDER_ID = re.compile(rf"[!-~]{{1,{ORDER_ID_LENGTH_MAX}}}", re.ASCII)
-_TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_ORDER_ID = Matching(
+    rf"[!-~]{{1,{ORDER_ID_LENGTH_MAX}}}", f"must be 1 to {ORDER_ID_LENGTH_MAX} printable ASCII characters, no blank"
+)
+_TENANT_ID = Matching(r"[A-Za-z0-9._:-]{1,64}", "must be 1 to 64 letters, digits and . _ : -")
 
 
 class NotAnOrder(Exception):
@@ -59,13 +63,11 @@ def _number_or_text(value: Any) -> Any:
     return value
 
 
-def _matches(pattern: re.Pattern[str]) -> AfterValidator:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"must match {pattern.pattern}")
-        return text
-
-    return AfterValidator(check)
+def _no_card_number(text: str) -> str:
+    # It becomes a part of customer_ref, which must hold none either.
+    if holds_card_number(text):
+        raise ValueError("must not hold what looks like a card number")
+    return text
 
 
 class OrderMessage(BaseModel):
@@ -76,8 +78,8 @@ class OrderMessage(BaseModel):
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
     )
 
-    tenant_id: Annotated[str, BeforeValidator(_text), _matches(_TENANT_ID), Field(examples=["tenant_demo"])]
-    order_id: Annotated[str, BeforeValidator(_text), _matches(_ORDER_ID)]
+    tenant_id: Annotated[str, BeforeValidator(_text), _TENANT_ID, Field(examples=["tenant_demo"])]
+    order_id: Annotated[str, BeforeValidator(_text), _ORDER_ID, AfterValidator(_no_card_number)]
     correlation_id: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})] = None
 
 
@@ -95,7 +97,11 @@ class OrderConfirmed(OrderMessage):
         """What is to be paid, None for nothing; raises NotAnOrder."""
         currency = CURRENCY_DEFAULT if self.currency is None else self.currency
         try:
-            amount = _without_noise(self.total_amount, currency)
+            exponent_of(currency)
+            amount = parse_number(self.total_amount)
+            if not isinstance(self.total_amount, str):
+                # Prices were added up in floating point. A text means each of its digits, as over HTTP.
+                amount = _without_noise(amount, currency)
             return parse_money(amount, currency) if amount else None
         except LedgerError as error:
             raise NotAnOrder(f"total_amount or currency: {error.detail}") from None
@@ -120,19 +126,12 @@ def read_order[M: OrderMessage](kind: type[M], body: bytes) -> M:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise NotAnOrder(faults) from None
+        raise NotAnOrder(invalid_body(error).detail) from None
 
 
-def _without_noise(amount: str | int | Decimal, currency: str) -> Decimal:
+def _without_noise(number: Decimal, currency: str) -> Decimal:
     """The amount in whole minor units if it is as close to them as floating-point sums are; raises InvalidAmount."""
     exponent = exponent_of(currency)
-    try:
-        number = Decimal(amount)
-    except ArithmeticError:
-        raise InvalidAmount("The amount must be written in plain digits with a dot, such as 100.00.") from None
-    if not number.is_finite() or number < 0:
-        raise InvalidAmount("The amount must be a number, and not below zero.")
     if number.adjusted() > MAGNITUDE_MAX:
         raise InvalidAmount("The amount is too large.")
     unit = Decimal(1).scaleb(-exponent)

@@ -3,29 +3,55 @@
 import re
 from itertools import accumulate
 
-# ISO/IEC 7812: 13 to 19 digits. People write them in groups, with blanks or dashes between.
+# ISO/IEC 7812: 13 to 19 digits. People write them in groups, with something like a blank between.
 LENGTH_MIN, LENGTH_MAX = 13, 19
 
-_GROUPED_DIGITS = re.compile(r"\d+(?:[ \u2010-\u2015-]+\d+)*")
+# Digits beside a letter are part of a word, such as an identifier in hexadecimal.
+_GROUP = r"(?<![^\W_])\d+(?![^\W_])"
+_GROUPED_DIGITS = re.compile(rf"{_GROUP}(?:[\s./_,\u2010-\u2015-]+{_GROUP})*")
 _DIGITS = re.compile(r"\d+")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 def holds_card_number(text: str) -> bool:
-    """Whether the text has a group of digits, or neighbouring groups, that could be a card number (Luhn)."""
-    return any(_is_card(_DIGITS.findall(run)) for run in _GROUPED_DIGITS.findall(text))
+    """Whether the text has a group of digits, or neighbouring groups, that could be a card number (Luhn).
 
-
-def _is_card(groups: list[str]) -> bool:
-    for start in range(len(groups)):
-        for digits in accumulate(groups[start:]):
-            if len(digits) > LENGTH_MAX:
-                break
-            if len(digits) >= LENGTH_MIN and passes_luhn(digits):
-                return True
-    return False
+    Groups are delimited by what is neither letter nor digit; blanks, dashes and `. / _ ,` may stand between neighbours.
+    A text that is a UUID as a whole holds none. Takes linear time.
+    """
+    if len(text) < LENGTH_MIN or _UUID.fullmatch(text):
+        return False
+    return any(_has_card(_DIGITS.findall(run)) for run in _GROUPED_DIGITS.findall(text))
 
 
 def passes_luhn(digits: str) -> bool:
     """ISO/IEC 7812-1, annex B: every second digit from the right doubled, its cross sum taken, all divisible by 10."""
-    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0
+    return _luhn_sums(digits)[len(digits) % 2][-1] % 10 == 0
+
+
+def _has_card(groups: list[str]) -> bool:
+    digits = "".join(groups)
+    if len(digits) < LENGTH_MIN:
+        return False
+    sums = _luhn_sums(digits)
+    boundaries = [0, *accumulate(map(len, groups))]
+    begin = 0
+    for end in boundaries:
+        while end - boundaries[begin] > LENGTH_MAX:
+            begin += 1
+        # The sum of a part is the difference of two sums from the beginning; few parts of this length end here.
+        of_this_end, place = sums[end % 2], begin
+        while end - (start := boundaries[place]) >= LENGTH_MIN:
+            if (of_this_end[end] - of_this_end[start]) % 10 == 0:
+                return True
+            place += 1
+    return False
+
+
+def _luhn_sums(digits: str) -> tuple[list[int], list[int]]:
+    """The sums of the first 0, 1, 2 … digits as Luhn counts them, for numbers that end at an even and an odd place."""
+    plain = [int(digit) for digit in digits]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in plain]
+    even = [own if place % 2 else twice for place, (own, twice) in enumerate(zip(plain, doubled, strict=True))]
+    odd = [twice if place % 2 else own for place, (own, twice) in enumerate(zip(plain, doubled, strict=True))]
+    return [0, *accumulate(even)], [0, *accumulate(odd)]

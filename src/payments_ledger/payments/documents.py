@@ -1,15 +1,27 @@
 """Payments as they stand in requests and answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
-from payments_ledger.money import format_amount
+from payments_ledger.errors import Invalid, together
+from payments_ledger.money import Money, exponent_of, format_amount, parse_amount, parse_money
 from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.platform.faults import invalid_body
+from payments_ledger.platform.portions import in_portions
 from payments_ledger.platform.problems import Problem
 
 # What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
@@ -91,6 +103,33 @@ class BatchOutcomes(BaseModel):
     outcomes: list[BatchOutcome]
 
 
+def read_payment_intent(value: Any) -> tuple[PaymentIntentRequest, Money]:
+    """The request and its money; raises Invalid with the faults of all its fields, amount and currency included."""
+    try:
+        request = PaymentIntentRequest.model_validate(value)
+    except ValidationError as error:
+        refusal = invalid_body(error)
+        raise together([refusal, *_refusals_of_money(value, refusal)]) from None
+    return request, parse_money(request.amount, request.currency)
+
+
+def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
+    """What is wrong with amount and currency, as far as they have the form that the refusal does not speak of."""
+    if not isinstance(value, dict):
+        return []
+    at_fault = {fault.path[0] for fault in refusal.faults if fault.path}
+    try:
+        if not at_fault & {"amount", "currency"}:
+            parse_money(value["amount"], value["currency"])
+        elif "amount" not in at_fault:
+            parse_amount(value["amount"])
+        elif "currency" not in at_fault:
+            exponent_of(value["currency"])
+    except Invalid as error:
+        return [error]
+    return []
+
+
 def payment_body(payment: Payment) -> bytes:
     """The payment as clients see it, to the byte."""
     body = PaymentIntent.model_construct(
@@ -105,10 +144,10 @@ def payment_body(payment: Payment) -> bytes:
     return body.model_dump_json().encode()
 
 
-def outcomes_body(outcomes: Sequence[tuple[int, bytes]]) -> bytes:
+async def outcomes_body(outcomes: Iterable[tuple[int, bytes]]) -> bytes:
     """BatchOutcomes, to the byte, from each outcome's status and the answer to a request for it alone."""
     parts = [
         b'{"status":%d,"%s":%s}' % (status, b"payment_intent" if status < 400 else b"problem", answer)
-        for status, answer in outcomes
+        async for status, answer in in_portions(outcomes)
     ]
     return b'{"outcomes":[' + b",".join(parts) + b"]}"

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
-from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from payments_ledger.audit import Origin
-from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, tenant_headers
+from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, identify, tenant_headers
 from payments_ledger.auth.policy import Permission
 from payments_ledger.auth.refusals import Refusals
 from payments_ledger.batching import Command, GroupCommit
@@ -19,13 +18,11 @@ from payments_ledger.errors import (
     Forbidden,
     Invalid,
     InvalidHeader,
-    InvalidRequest,
     MissingHeader,
     PaymentNotFound,
     Rejected,
 )
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
-from payments_ledger.money import parse_money
 from payments_ledger.payments.documents import (
     BatchOutcomes,
     PaymentIntent,
@@ -33,6 +30,7 @@ from payments_ledger.payments.documents import (
     PaymentIntentRequest,
     outcomes_body,
     payment_body,
+    read_payment_intent,
 )
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
@@ -45,21 +43,29 @@ from payments_ledger.payments.use_cases import (
     create_payments,
 )
 from payments_ledger.platform.parameters import CanonicalUUID, path_uuid
+from payments_ledger.platform.portions import in_portions
 from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import BODY_PROBLEMS, NAME_LENGTH_MAX, documented, problem_body, status_of
-from payments_ledger.platform.requests import DirectRoute, ExactRequest, read_body, single_header
+from payments_ledger.platform.problems import BODY_PROBLEMS, documented, problem_body, status_of
+from payments_ledger.platform.requests import DirectRoute, ExactRequest, read_body, read_json, single_header
 
 PATH = "/v1/payment-intents"
+KEY_HEADER = "Idempotency-Key"
 # Room for 1,000 payment intents of the longest references.
 BATCH_BYTES_MAX = 1024 * 1024
 
+
+class PaymentRoute(DirectRoute):
+    async def admit(self, request: Request) -> None:
+        await identify(request)
+
+
 router = APIRouter(
-    prefix=PATH, tags=["payment intents"], route_class=DirectRoute, dependencies=[Depends(tenant_headers)]
+    prefix=PATH, tags=["payment intents"], route_class=PaymentRoute, dependencies=[Depends(tenant_headers)]
 )
 
 # For the document, like each route's function that ends in _request; the routes read the request themselves.
-OptionalKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
-RequiredKey = Annotated[str, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)]
+OptionalKey = Annotated[str | None, Header(alias=KEY_HEADER, max_length=KEY_LENGTH_MAX)]
+RequiredKey = Annotated[str, Header(alias=KEY_HEADER, max_length=KEY_LENGTH_MAX)]
 
 
 def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None: ...
@@ -84,8 +90,7 @@ def get_request(payment_id: CanonicalUUID) -> None: ...
 async def create_payment_intent(request: ExactRequest) -> Response:
     """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
     caller = await admit(request, Permission.PAYMENTS_WRITE)
-    body = await read_body(request, PaymentIntentRequest)
-    money = parse_money(body.amount, body.currency)
+    body, money = read_payment_intent(await read_json(request))
     caller.require(Permission.PAYMENTS_WRITE, money)
     command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
@@ -106,7 +111,8 @@ async def create_payment_intents(request: ExactRequest) -> Response:
     caller = await admit(request, Permission.PAYMENTS_WRITE)
     _require_key(request)
     body = await read_body(request, PaymentIntentBatch, bytes_max=BATCH_BYTES_MAX)
-    read = [_payment_of_batch(caller, place, item) for place, item in enumerate(body.payment_intents)]
+    items = in_portions(enumerate(body.payment_intents))
+    read = [_payment_of_batch(caller, place, item) async for place, item in items]
     payments = tuple(payment for _, payment in read)
     _note_refusal(request, payments)
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
@@ -163,21 +169,21 @@ async def get_payment_intent(request: ExactRequest) -> Response:
     return Response(payment_body(payment), media_type="application/json")
 
 
-def _render_created(command: CreatePayment, outcome: Payment | Rejected) -> Answer:
+async def _render_created(command: CreatePayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
         return Answer(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
     return _refusal(outcome, PATH, command.origin)
 
 
-def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
+async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
     if isinstance(outcome, Payment):
         return Answer(HTTPStatus.OK, payment_body(outcome))
     return _refusal(outcome, _confirm_path(command.payment_id), command.origin)
 
 
-def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
-    answers = [_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes)]
-    return Answer(HTTPStatus.OK, outcomes_body([(answer.status, answer.body) for answer in answers]))
+async def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    answers = (_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes))
+    return Answer(HTTPStatus.OK, await outcomes_body((answer.status, answer.body) for answer in answers))
 
 
 def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Rejected) -> Answer:
@@ -205,12 +211,7 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, Creat
     The text depends on the item alone: what policies say of it may be different when the request is repeated.
     """
     try:
-        body = PaymentIntentRequest.model_validate(item)
-        money = parse_money(body.amount, body.currency)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        field = "/".join(str(name)[:NAME_LENGTH_MAX] for name in fault["loc"])
-        refusal: Invalid = InvalidRequest(field, fault["msg"])
+        body, money = read_payment_intent(item)
     except Invalid as error:
         refusal = error
     else:
@@ -220,7 +221,7 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, Creat
         except Forbidden as error:
             return asked_for, Rejected(error)
         return asked_for, CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
-    return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within(f"payment_intents/{place}"))
+    return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within("payment_intents", place))
 
 
 def _note_refusal(request: Request, payments: Sequence[CreatePayment | Rejected]) -> None:
@@ -236,8 +237,8 @@ def _confirm_path(payment_id: UUID) -> str:
 
 
 def _require_key(request: Request) -> None:
-    if single_header(request, "Idempotency-Key") is None:
-        raise MissingHeader("Idempotency-Key is missing.")
+    if single_header(request, KEY_HEADER) is None:
+        raise MissingHeader(KEY_HEADER)
 
 
 def _keyed[C: Command](
@@ -247,9 +248,9 @@ def _keyed[C: Command](
 
     `path` is the canonical one, so that a key counts for a resource, however its URL is spelled.
     """
-    key = single_header(request, "Idempotency-Key")
+    key = single_header(request, KEY_HEADER)
     if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
-        raise InvalidHeader(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
+        raise InvalidHeader(KEY_HEADER, f"{KEY_HEADER} must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
     scope = Scope(caller.tenant_id, caller.identity.subject, f"{request.method} {path}", key) if key else None
     return Keyed(operation, command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
 

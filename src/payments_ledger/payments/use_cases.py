@@ -19,6 +19,7 @@ from payments_ledger.outbox.outbox import record_events
 from payments_ledger.payments import queries
 from payments_ledger.payments.events import event_of, refund_event_of
 from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.platform.portions import in_portions
 from payments_ledger.platform.postgres import Connection, transaction_time
 
 
@@ -92,7 +93,7 @@ class _Refund:
 async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment | Rejected]:
     """CREATED payments, with payment.intent.created in the outbox; Rejected: WithdrawnCurrency."""
     now = await transaction_time(conn)
-    outcomes = [_new_payment(command, now) for command in commands]
+    outcomes = [_new_payment(command, now) async for command in in_portions(commands)]
     created = [
         _Change(outcome, command.origin)
         for command, outcome in zip(commands, outcomes, strict=True)
@@ -100,7 +101,7 @@ async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -
     ]
     if created:
         await queries.insert_payments(conn, [change.payment for change in created])
-        _record(conn, "payment.create", created)
+        await _record(conn, "payment.create", created)
     return outcomes
 
 
@@ -119,7 +120,7 @@ async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment])
     outcomes, changes = await _lock_and_move(conn, commands, Status.AUTHORIZED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        _record(conn, "payment.authorize", changes)
+        await _record(conn, "payment.authorize", changes)
     return outcomes
 
 
@@ -132,7 +133,7 @@ async def settle_payments(conn: Connection, commands: Sequence[SettlePayment]) -
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
         await post_entries(conn, [_settlement_entry(change) for change in changes])
-        _record(conn, "payment.settle", changes)
+        await _record(conn, "payment.settle", changes)
     return outcomes
 
 
@@ -144,7 +145,7 @@ async def cancel_payments(conn: Connection, commands: Sequence[CancelPayment]) -
     outcomes, changes = await _lock_and_move(conn, commands, Status.CANCELLED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        _record(conn, "payment.cancel", changes)
+        await _record(conn, "payment.cancel", changes)
     return outcomes
 
 
@@ -248,10 +249,13 @@ async def _lock_and_move(
     return outcomes, changes
 
 
-def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
+async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
     """Writes the event and the audit row of each change."""
-    record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])
-    record_audit(conn, [_audit(action, change.payment, change.origin, change.before) for change in changes])
+    record_events(conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])
+    record_audit(
+        conn,
+        [_audit(action, change.payment, change.origin, change.before) async for change in in_portions(changes)],
+    )
 
 
 def _audit(action: str, payment: Payment, origin: Origin, before: Status | None) -> AuditRecord:

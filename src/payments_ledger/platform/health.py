@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from payments_ledger.platform import rabbitmq, redis
 from payments_ledger.platform.leaving import is_leaving
 from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.requests import StrictRoute
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
 # Without it no payment can be taken; without the others payments go on.
@@ -24,7 +25,7 @@ SHARED_SECONDS = 1.0
 type Check = Callable[[], Awaitable[bool]]
 type Checks = Mapping[str, Check]
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], route_class=StrictRoute)
 
 
 class Health(BaseModel):

@@ -21,6 +21,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from payments_ledger.platform.requests import StrictRoute
+
 # From a healthy answer's few milliseconds to the five seconds within which every request is answered.
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -32,7 +34,7 @@ HTTP_SECONDS = Histogram(
 # Where the processes of one server keep their values in common; prometheus_client reads it when it is imported.
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], route_class=StrictRoute)
 
 
 @router.get("/metrics", response_class=Response)

@@ -9,7 +9,7 @@ PAGE_LIMIT = 50
 PAGE_LIMIT_MAX = 200
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX)]
-Cursor = Annotated[str | None, Query(max_length=100, description="From the Link header of the page before")]
+Cursor = Annotated[str | None, Query(description="From the Link header of the page before")]
 
 
 def link_to_next(request: Request, cursor: str) -> str:

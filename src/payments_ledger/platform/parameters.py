@@ -6,8 +6,9 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator
+
+from payments_ledger.errors import Fault, InvalidRequest
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,15}(Z|[+-][0-9]{2}:[0-9]{2})?)?", re.ASCII)
@@ -32,12 +33,11 @@ def _parse_instant(text: str) -> datetime:
 
 
 def path_uuid(request: Request, name: str) -> UUID:
-    """The UUID in the path; raises RequestValidationError."""
+    """The UUID in the path; raises InvalidRequest."""
     try:
         return UUID(_check_uuid(request.path_params[name]))
     except ValueError as error:
-        fault = {"type": "value_error", "loc": ("path", name), "msg": f"Value error, {error}"}
-        raise RequestValidationError([fault]) from None
+        raise InvalidRequest([Fault(str(error), parameter=name)]) from None
 
 
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]

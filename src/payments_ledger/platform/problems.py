@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,15 +13,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from payments_ledger import errors
-from payments_ledger.errors import LedgerError
+from payments_ledger.errors import Fault, InvalidRequest, LedgerError, MalformedJson, MissingHeader
+from payments_ledger.platform.faults import FAULTS_MAX, NAME_LENGTH_MAX, describe, faults_of
 from payments_ledger.platform.tracing import current_trace
 
 MEDIA_TYPE = "application/problem+json"
 REFERENCE = "#/components/schemas/{model}"
-# A problem repeats names and paths that clients made up, so it repeats no more of them than a person can read.
-NAME_LENGTH_MAX = 64
-FIELDS_MAX = 20
+# A problem repeats the path that a client made up, so it repeats no more of it than a person can read.
 INSTANCE_LENGTH_MAX = 256
+# What RFC 3986 lets stand in a fragment as it is.
+_FRAGMENT_SAFE = "!$&'()*+,;=:@?"
 
 STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
     errors.Unreadable: HTTPStatus.BAD_REQUEST,
@@ -46,10 +47,17 @@ BODY_PROBLEMS = (
 )
 
 
-class FieldProblem(BaseModel):
-    """Where a fault lies: a JSON pointer into the body ("#/amount"), or the name of a parameter or header."""
+class BodyProblem(BaseModel):
+    """A fault of the body, at a JSON pointer in its form for URIs (RFC 6901): "#/amount", "#" for the whole body."""
 
     pointer: str
+    detail: str
+
+
+class ParameterProblem(BaseModel):
+    """A fault of the query parameter, path parameter or header of this name."""
+
+    parameter: str
     detail: str
 
 
@@ -63,7 +71,7 @@ class Problem(BaseModel):
     instance: str
     code: str
     correlation_id: str
-    errors: list[FieldProblem] = []
+    errors: list[BodyProblem | ParameterProblem] = []
 
 
 def status_of(error: LedgerError) -> HTTPStatus:
@@ -72,11 +80,8 @@ def status_of(error: LedgerError) -> HTTPStatus:
 
 def problem_body(error: LedgerError, *, instance: str, correlation_id: str) -> bytes:
     """The problem document of an error that met the request for the path `instance`."""
-    fields = []
-    if isinstance(error, errors.Invalid):
-        pointer = error.field if isinstance(error, errors.InvalidParameter) else f"#/{error.field}"
-        fields = [{"pointer": pointer, "detail": error.detail}]
-    return _render(status_of(error), error.code, error.detail, instance, correlation_id, fields)
+    faults = [_shown(fault) for fault in error.faults[:FAULTS_MAX]]
+    return _render(status_of(error), error.code, error.detail, instance, correlation_id, faults)
 
 
 type OnRefusal = Callable[[Request, LedgerError], None]
@@ -85,7 +90,6 @@ type OnRefusal = Callable[[Request, LedgerError], None]
 
 def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
     """Answers every error of the application, the framework's own included, with a problem document."""
-    app.openapi = partial(_with_problem_schema, app.openapi)  # type: ignore[method-assign]
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, errors.Unauthenticated | errors.Forbidden):
@@ -103,14 +107,6 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
 
-def _with_problem_schema(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document with the schema that `documented` refers to: FastAPI adds those of JSON bodies only."""
-    document = describe()
-    schema = Problem.model_json_schema(ref_template=REFERENCE)
-    document["components"]["schemas"] |= schema.pop("$defs") | {Problem.__name__: schema}
-    return document
-
-
 async def _on_ledger_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LedgerError)
     headers: dict[str, str] = {}
@@ -123,19 +119,29 @@ async def _on_ledger_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
-    """Values are not repeated: they may be secret, endless, or impossible to encode."""
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    unreadable = next((fault for fault in found if fault["type"] == "json_invalid"), None)
-    if unreadable:
-        detail = f"The body is not JSON: {unreadable.get('ctx', {}).get('error', 'syntax error')}."
-        return _response(request, HTTPStatus.BAD_REQUEST, "malformed_json", detail)
-    missing = next((fault for fault in found if fault["loc"][0] == "header" and fault["type"] == "missing"), None)
-    if missing:
-        return _response(request, HTTPStatus.BAD_REQUEST, "missing_header", f"{missing['loc'][1]} is missing.")
-    fields = [{"pointer": _pointer(fault["loc"]), "detail": fault["msg"]} for fault in found[:FIELDS_MAX]]
-    detail = "; ".join(f"{field['pointer']}: {field['detail']}" for field in fields[:5])
-    return _response(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", detail, fields)
+    return await _on_ledger_error(request, _refusal(error.errors()))
+
+
+def _refusal(found: Sequence[Any]) -> LedgerError:
+    """What the framework found, as an error of ours. Values are not repeated: they may be secret or endless."""
+    for fault in found:
+        source, *names = fault["loc"]
+        if fault["type"] == "json_invalid":
+            return MalformedJson(f"The body is not JSON: {fault.get('ctx', {}).get('error', 'syntax error')}.")
+        if source == "header" and fault["type"] == "missing":
+            return MissingHeader(str(names[0]))
+    return InvalidRequest(
+        [
+            *(_parameter_fault(fault) for fault in found if fault["loc"][0] != "body"),
+            *faults_of((fault for fault in found if fault["loc"][0] == "body"), at=1),
+        ]
+    )
+
+
+def _parameter_fault(found: Mapping[str, Any]) -> Fault:
+    _, name, *_ = found["loc"]
+    return Fault(describe(found), parameter=str(name))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -176,17 +182,26 @@ def _response(
     status: HTTPStatus,
     code: str,
     detail: str,
-    fields: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    body = _render(status, code, detail, request.url.path, current_trace().correlation_id, fields)
+    body = _render(status, code, detail, request.url.path, current_trace().correlation_id)
     return Response(body, status, headers, MEDIA_TYPE)
 
 
-def _pointer(location: Sequence[str | int]) -> str:
-    source, *path = location
-    names = [str(name)[:NAME_LENGTH_MAX] for name in path]
-    return "#/" + "/".join(names) if source == "body" else (names[0] if names else str(source))
+def _shown(fault: Fault) -> dict[str, str]:
+    if fault.parameter is not None:
+        return {"parameter": fault.parameter[:NAME_LENGTH_MAX], "detail": fault.detail}
+    return {"pointer": pointer_to(fault.path), "detail": fault.detail}
+
+
+def pointer_to(path: Sequence[str | int]) -> str:
+    """A JSON pointer as a URI fragment (RFC 6901, section 6): () is "#", ("a", 0) is "#/a/0"."""
+    return "#" + "".join(f"/{_escaped(str(name))}" for name in path)
+
+
+def _escaped(name: str) -> str:
+    # Lone surrogates, which a name may hold, cannot be encoded.
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe=_FRAGMENT_SAFE, errors="replace")
 
 
 def _render(
@@ -195,7 +210,7 @@ def _render(
     detail: str,
     instance: str,
     correlation_id: str,
-    fields: Sequence[Mapping[str, str]] = (),
+    faults: Sequence[Mapping[str, str]] = (),
 ) -> bytes:
     problem: dict[str, Any] = {
         "type": "about:blank",
@@ -206,7 +221,7 @@ def _render(
         "code": code,
         "correlation_id": correlation_id,
     }
-    if fields:
-        problem["errors"] = fields
+    if faults:
+        problem["errors"] = faults
     # ASCII only: a path or a field's name may hold what UTF-8 cannot encode.
     return json.dumps(problem).encode()

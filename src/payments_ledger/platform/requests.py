@@ -3,18 +3,29 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from payments_ledger.errors import BodyCutOff, BodyTooLarge, BodyTooSlow, RepeatedHeader, UnsupportedMediaType
+from payments_ledger.errors import (
+    BodyCutOff,
+    BodyTooLarge,
+    BodyTooSlow,
+    Fault,
+    InvalidRequest,
+    MalformedJson,
+    RepeatedHeader,
+    UnsupportedMediaType,
+)
 from payments_ledger.platform.exact_json import parse_exact_json
+from payments_ledger.platform.faults import UNKNOWN, invalid_body
 
 # Many times the largest body of a single command. A field's own limit is beside the field.
 BODY_BYTES_MAX = 64 * 1024
@@ -56,17 +67,49 @@ class ExactRequest(Request):
         return bytes(body)
 
 
-class ExactJSONRoute(APIRoute):
-    """A route whose body is read as an ExactRequest, after `admit` has let the request in."""
+class StrictRoute(APIRoute):
+    """A route that takes the query parameters that it declares and refuses others, which it would leave unread."""
 
     async def admit(self, request: Request) -> None:
-        """Raises what refuses the request whatever its body is."""
+        """Raises what refuses the request whatever else is in it."""
+
+    async def begin(self, request: Request) -> None:
+        """Raises what `admit` raises, or InvalidRequest that names the unknown parameters."""
+        await self.admit(request)
+        # Looked at first: most requests have none.
+        if request.scope["query_string"]:
+            unknown = request.query_params.keys() - self._parameters
+            if unknown:
+                raise InvalidRequest([Fault(UNKNOWN, parameter=name) for name in sorted(unknown)])
+
+    @cached_property
+    def _parameters(self) -> frozenset[str]:
+        return frozenset(_query_parameters(self.dependant))
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
+        async def handle_strictly(request: Request) -> Response:
+            await self.begin(request)
+            return await handle(request)
+
+        return handle_strictly
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _query_parameters(inner)
+
+
+class ExactJSONRoute(StrictRoute):
+    """A route whose body is read as an ExactRequest, after `admit` has let the request in."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = APIRoute.get_route_handler(self)
+
         async def handle_exactly(request: Request) -> Response:
-            await self.admit(request)
+            await self.begin(request)
             exact = ExactRequest(request.scope, request.receive)
             if self.body_field is not None:
                 _require_json(request)
@@ -77,7 +120,7 @@ class ExactJSONRoute(APIRoute):
         return handle_exactly
 
 
-class DirectRoute(APIRoute):
+class DirectRoute(StrictRoute):
     """A route whose endpoint takes the request alone and reads it itself. DirectRoutes serves it.
 
     What it reads is declared by the route's `dependencies`: FastAPI describes them in the OpenAPI document, and nobody
@@ -88,9 +131,13 @@ class DirectRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def handle(request: Request) -> Response:
-            return await self.endpoint(ExactRequest(request.scope, request.receive))
+            return await self.serve(ExactRequest(request.scope, request.receive))
 
         return handle
+
+    async def serve(self, request: ExactRequest) -> Response:
+        await self.begin(request)
+        return await self.endpoint(request)
 
 
 class DirectRoutes:
@@ -116,7 +163,7 @@ class DirectRoutes:
     async def _serve(self, route: DirectRoute, scope: Scope, receive: Receive, send: Send) -> None:
         request = ExactRequest(scope, receive)
         try:
-            response = await route.endpoint(request)
+            response = await route.serve(request)
         except Exception as error:
             handlers = scope["app"].exception_handlers
             handle = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
@@ -127,29 +174,35 @@ class DirectRoutes:
 
 
 async def read_body[M: BaseModel](request: ExactRequest, model: type[M], *, bytes_max: int = BODY_BYTES_MAX) -> M:
-    """The JSON body as the model has it.
+    """The JSON body as the model has it; raises what `read_json` raises, or InvalidRequest."""
+    return check_body(await read_json(request, bytes_max=bytes_max), model)
 
-    Raises what ExactRequest raises, UnsupportedMediaType, or RequestValidationError.
-    """
+
+async def read_json(request: ExactRequest, *, bytes_max: int = BODY_BYTES_MAX) -> Any:
+    """The value of the JSON body; raises what ExactRequest raises, UnsupportedMediaType, MalformedJson, Invalid."""
     _require_json(request)
     request.body_bytes_max = bytes_max
     if not await request.body():
-        raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required"}])
+        raise InvalidRequest([Fault("is required")])
     try:
-        return model.model_validate(await request.json())
+        return await request.json()
     except json.JSONDecodeError as error:
-        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "ctx": {"error": error.msg}}
-        raise RequestValidationError([fault]) from None
+        raise MalformedJson(f"The body is not JSON: {error.msg}.") from None
+
+
+def check_body[M: BaseModel](value: Any, model: type[M]) -> M:
+    """The value as the model has it; raises InvalidRequest."""
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise RequestValidationError(faults) from None
+        raise invalid_body(error) from None
 
 
 def single_header(request: Request, name: str) -> str | None:
     """A header's value, None without one; raises RepeatedHeader."""
     values = request.headers.getlist(name)
     if len(values) > 1:
-        raise RepeatedHeader(f"{name} was sent {len(values)} times.")
+        raise RepeatedHeader(name, f"{name} was sent {len(values)} times.")
     return values[0] if values else None
 
 

@@ -44,7 +44,7 @@ def test_a_period_is_split_at_midnight_utc(period: Period, split: SplitPeriod) -
 def test_a_period_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(InvalidParameter) as refusal:
         Period(at(2), at(1))
-    assert refusal.value.field == "from"
+    assert [fault.parameter for fault in refusal.value.faults] == ["from"]
 
 
 @given(st.none() | instants, st.none() | instants, instants)
