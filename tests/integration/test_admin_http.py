@@ -121,8 +121,8 @@ async def test_a_policy_is_put_replaced_and_deleted_and_each_time_written_down(a
         ("p", UP_TO_100 | {"actions": ["payments:write", "admin"]}, "#/amount"),
         ("p", UP_TO_100 | {"amount": {"currency": "BRL"}}, "#/amount"),
         ("p", UP_TO_100 | {"amount": {"currency": "BRL", "minimum": "2", "maximum": "1"}}, "#/amount"),
-        ("p", UP_TO_100 | {"amount": {"currency": "BRL", "minimum": "1.005"}}, "#/amount"),
-        ("p", UP_TO_100 | {"amount": {"currency": "XXX", "minimum": "1"}}, "#/currency"),
+        ("p", UP_TO_100 | {"amount": {"currency": "BRL", "minimum": "1.005"}}, "#/amount/minimum"),
+        ("p", UP_TO_100 | {"amount": {"currency": "XXX", "minimum": "1"}}, "#/amount/currency"),
         ("p", UP_TO_100 | {"amount": {"currency": "BRL", "minimum": True}}, "#/amount/minimum"),
         ("p", {"effect": "deny", "hours": {"start": "9:00", "end": "18:00", "zone": "UTC"}}, "#/hours/start"),
         ("p", {"effect": "deny", "hours": {"start": "09:00", "end": "24:00", "zone": "UTC"}}, "#/hours/end"),
@@ -136,7 +136,7 @@ async def test_a_policy_that_cannot_be_is_refused_by_naming_the_field(
     api: Api, tenant: str, name: str, terms: Any, pointer: str
 ) -> None:
     admin = api.headers(tenant, role="admin")
-    assert_problem(await put(api, admin, name, terms), 422, pointer=pointer)
+    assert_problem(await put(api, admin, name, terms), 422, place=pointer)
     assert len((await api.client.get(POLICIES, headers=admin)).json()) == 1
 
 

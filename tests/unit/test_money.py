@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payments_ledger.errors import InvalidAmount, UnknownCurrency
+from payments_ledger.errors import InvalidAmount, InvalidRequest, UnknownCurrency
 from payments_ledger.money import AMOUNT_MAX, Money, format_amount, parse_money
 from tests.iso_4217 import EXPONENTS
 
@@ -30,6 +30,10 @@ minor_units = st.integers(min_value=1, max_value=AMOUNT_MAX)
         (100, "JPY", 100),
         ("1.234", "KWD", 1234),
         ("007.50", "BRL", 750),
+        ("1.000", "BRL", 100),
+        ("100.00", "JPY", 100),
+        (Decimal("100.00"), "JPY", 100),
+        (Decimal("1." + "0" * 5000), "BRL", 100),
     ],
 )
 def test_an_amount_becomes_whole_minor_units(amount: str | int | Decimal, currency: str, minor: int) -> None:
@@ -53,9 +57,11 @@ def test_an_amount_becomes_whole_minor_units(amount: str | int | Decimal, curren
         (10**30, "BRL"),
         (Decimal(10**30), "BRL"),
         ("0.001", "BRL"),
-        ("1.000", "BRL"),
         (Decimal("10.5"), "JPY"),
-        ("100.00", "JPY"),
+        (Decimal("10.50"), "JPY"),
+        (Decimal("1." + "0" * 5000 + "1"), "BRL"),
+        (Decimal("1E-999999999999999999"), "BRL"),
+        (Decimal("1E+999999999999999999"), "BRL"),
         ("1.2345", "KWD"),
         ("92233720368547758.08", "BRL"),
         ("9223372036854775808", "JPY"),
@@ -115,9 +121,24 @@ def test_an_amount_is_exact_or_refused(amount: str | int | Decimal, currency: st
     assert Fraction(money.amount, 10 ** EXPONENTS[currency]) == Fraction(amount)
 
 
-@given(minor_units, currencies, st.integers(1, 9))
-def test_a_place_too_many_is_refused_whatever_its_digit(minor: int, currency: str, digit: int) -> None:
+@given(minor_units, currencies, st.integers(1, 9), st.integers(1, 9))
+def test_places_too_many_are_zeros_or_refused(minor: int, currency: str, digit: int, zeros: int) -> None:
     text = format_amount(minor, currency)
-    for too_long in (text + ("" if "." in text else ".") + str(last) for last in (0, digit)):
+    longer = text + ("" if "." in text else ".") + "0" * zeros
+    assert parse_money(longer, currency) == parse_money(Decimal(longer), currency) == Money(minor, currency)
+    for amount in (f"{longer}{digit}", Decimal(f"{longer}{digit}")):
         with pytest.raises(InvalidAmount):
-            parse_money(too_long, currency)
+            parse_money(amount, currency)
+
+
+def test_a_currency_in_small_letters_is_refused_with_a_hint() -> None:
+    with pytest.raises(UnknownCurrency, match='Did you mean "BRL"'):
+        parse_money("1", "brl")
+    with pytest.raises(UnknownCurrency, match=r"minor units\.$"):
+        parse_money("1", "xyz")
+
+
+def test_amount_and_currency_are_refused_together() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_money("x", "XYZ")
+    assert {fault.path for fault in refusal.value.faults} == {("amount",), ("currency",)}

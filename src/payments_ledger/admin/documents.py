@@ -5,12 +5,13 @@ from datetime import time
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Permission, Policy
 from payments_ledger.auth.zones import find_zone, is_same_everywhere
 from payments_ledger.errors import Invalid, InvalidAmount, UnknownCurrency, together
 from payments_ledger.money import exponent_of, format_amount, parse_money
+from payments_ledger.platform.requests import Body
 from payments_ledger.platform.texts import WITHOUT_CONTROLS, Matching
 
 NAME = Matching(
@@ -37,37 +38,31 @@ Amount = Annotated[
 Clock = Annotated[str, CLOCK, Field(examples=["09:00"])]
 
 
-class AmountTerms(BaseModel):
+class AmountTerms(Body):
     """In major units, both bounds inclusive; at least one of them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
     minimum: Amount | None = None
     maximum: Amount | None = None
 
 
-class HoursTerms(BaseModel):
+class HoursTerms(Body):
     """Every day from `start` (inclusive) to `end` (exclusive) by the clocks of the IANA time zone."""
-
-    model_config = ConfigDict(extra="forbid")
 
     start: Clock
     end: Clock
     zone: Annotated[str, StringConstraints(min_length=1, max_length=64), Field(examples=["America/Sao_Paulo"])]
 
 
-class PolicyTerms(BaseModel):
+class PolicyTerms(Body):
     """An empty list, and null, is no condition. All conditions must be met; a list is met by any of its values."""
 
-    model_config = ConfigDict(extra="forbid")
-
     effect: Effect
-    actions: Annotated[list[Permission], Field(max_length=VALUES_MAX)] = []
-    roles: Values = []
-    subjects: Values = []
-    plans: Values = []
-    regions: Values = []
+    actions: Annotated[list[Permission], Field(max_length=VALUES_MAX, default_factory=list)]
+    roles: Values = Field(default_factory=list)
+    subjects: Values = Field(default_factory=list)
+    plans: Values = Field(default_factory=list)
+    regions: Values = Field(default_factory=list)
     amount: AmountTerms | None = None
     hours: HoursTerms | None = None
 
@@ -124,10 +119,6 @@ def show_policy(policy: Policy) -> PolicyDocument:
         if hours
         else None,
     )
-
-
-def show_policies(policies: Iterable[Policy]) -> list[PolicyDocument]:
-    return [show_policy(policy) for policy in policies]
 
 
 def _amount_range(terms: AmountTerms, actions: Iterable[Permission]) -> AmountRange:

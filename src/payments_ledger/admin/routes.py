@@ -14,7 +14,6 @@ from payments_ledger.admin.documents import (
     PolicyTerms,
     Values,
     read_policy,
-    show_policies,
     show_policy,
 )
 from payments_ledger.admin.queries import AuditFilter
@@ -45,10 +44,11 @@ from payments_ledger.chaos import LATENCY_MS_MAX, Chaos, Faults
 from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
 from payments_ledger.ledger.period import Period
 from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
+from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, json_array, link_to_next
 from payments_ledger.platform.parameters import CanonicalUUID, Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import BODY_PROBLEMS, documented
+from payments_ledger.platform.requests import Body
 from payments_ledger.platform.texts import WITHOUT_CONTROLS
 
 router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
@@ -74,10 +74,8 @@ class UserDocument(BaseModel):
     created_at: datetime
 
 
-class Roles(BaseModel):
+class Roles(Body):
     """Exactly these; an empty list takes all away."""
-
-    model_config = ConfigDict(extra="forbid")
 
     roles: Values
 
@@ -105,11 +103,11 @@ class AuditDocument(BaseModel):
     detail: dict[str, Any]
 
 
-class ChaosSettings(BaseModel):
+class ChaosSettings(Body):
     """`fail_percent` of the tenant's requests, messages and events fail; requests and messages take longer."""
 
     # Strict: false is no number, and "yes" is no boolean.
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     enabled: bool
     fail_percent: Annotated[int, Field(ge=0, le=100)] = 0
@@ -120,13 +118,13 @@ class ChaosSettings(BaseModel):
 # Policies
 
 
-@router.get("/policies", responses=READ_PROBLEMS)
-async def list_tenant_policies(request: Request, caller: PolicyMender) -> list[PolicyDocument]:
+@router.get("/policies", response_model=list[PolicyDocument], responses=READ_PROBLEMS)
+async def list_tenant_policies(request: Request, caller: PolicyMender) -> Response:
     """The tenant's policies, in the order of their names."""
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         policies = await list_policies(conn, [caller.tenant_id])
-    return show_policies(policies.get(caller.tenant_id, ()))
+    return await json_array(map(show_policy, policies.get(caller.tenant_id, ())))
 
 
 @router.put("/policies/{name}", responses=PUT_PROBLEMS)

@@ -9,6 +9,7 @@ from psycopg.rows import class_row, dict_row
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Policy
 from payments_ledger.auth.zones import find_zone
+from payments_ledger.platform.portions import in_portions
 from payments_ledger.platform.postgres import Connection
 
 
@@ -158,7 +159,7 @@ async def list_policies(conn: Connection, tenant_ids: Collection[str]) -> dict[s
         "SELECT * FROM policies WHERE tenant_id = ANY (%s) ORDER BY tenant_id, name", [list(tenant_ids)]
     )
     policies: dict[str, list[Policy]] = {}
-    for row in await cursor.fetchall():
+    async for row in in_portions(await cursor.fetchall()):
         policies.setdefault(row["tenant_id"], []).append(_policy(row))
     return policies
 

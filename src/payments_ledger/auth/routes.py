@@ -19,6 +19,7 @@ from payments_ledger.batching import GroupCommit
 from payments_ledger.errors import BadCredentials
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import BODY_PROBLEMS, documented
+from payments_ledger.platform.requests import Body
 from payments_ledger.platform.texts import WITHOUT_CONTROLS, Matching
 from payments_ledger.platform.tracing import current_trace
 
@@ -30,10 +31,10 @@ login_router = APIRouter(prefix="/v1", tags=["auth"], route_class=LoginRoute)
 TENANT_ID = Matching(r"(\*|[A-Za-z0-9._:-]{1,64})", "must be 1 to 64 letters, digits and . _ : -, or *")
 
 
-class Credentials(BaseModel):
+class Credentials(Body):
     """`email` is any address that the administrator chose, such as ops@demo."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     email: Annotated[str, StringConstraints(min_length=3, max_length=254, to_lower=True), WITHOUT_CONTROLS]
     password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]

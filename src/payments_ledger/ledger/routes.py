@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
@@ -13,7 +13,7 @@ from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Post
 from payments_ledger.ledger.period import Period
 from payments_ledger.money import format_amount
 from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, link_to_next
+from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, json_array, link_to_next
 from payments_ledger.platform.parameters import Instant
 from payments_ledger.platform.postgres import Database
 from payments_ledger.platform.problems import documented
@@ -54,11 +54,6 @@ class AccountBalance(BaseModel):
     balance: str
 
 
-JSON = "application/json"
-_ENTRIES = TypeAdapter(list[LedgerEntry])
-_BALANCES = TypeAdapter(list[AccountBalance])
-
-
 @router.get("/entries", response_model=list[LedgerEntry], responses=PROBLEMS)
 async def list_entries(
     request: Request,
@@ -77,7 +72,7 @@ async def list_entries(
     async with database.transaction([caller.tenant_id]) as conn:
         entries = await queries.list_entries(conn, caller.tenant_id, period, after=after, limit=limit + 1)
     # Written once: from a returned list FastAPI would make every line anew, to be sure of its own types.
-    response = Response(_ENTRIES.dump_json([_entry(posted) for posted in entries[:limit]]), media_type=JSON)
+    response = await json_array(map(_entry, entries[:limit]))
     if len(entries) > limit:
         last = entries[limit - 1]
         response.headers["Link"] = link_to_next(request, cursors.write(purpose, last.posted_at, last.entry.id))
@@ -91,7 +86,7 @@ async def list_balances(request: Request, caller: Reader, start: From = None, en
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         balances = await queries.list_balances(conn, caller.tenant_id, period)
-    return Response(_BALANCES.dump_json([_balance(balance) for balance in balances]), media_type=JSON)
+    return await json_array(map(_balance, balances))
 
 
 def _entry(posted: PostedEntry) -> LedgerEntry:

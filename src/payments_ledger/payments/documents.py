@@ -23,6 +23,7 @@ from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.platform.faults import invalid_body
 from payments_ledger.platform.portions import in_portions
 from payments_ledger.platform.problems import Problem
+from payments_ledger.platform.requests import Body
 
 # What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
 PAYMENTS_MAX = 1000
@@ -46,10 +47,10 @@ def _no_card_number(text: str) -> str:
     return text
 
 
-class PaymentIntentRequest(BaseModel):
+class PaymentIntentRequest(Body):
     """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     amount: Annotated[
         Any,
@@ -77,10 +78,8 @@ class PaymentIntent(BaseModel):
     updated_at: datetime
 
 
-class PaymentIntentBatch(BaseModel):
+class PaymentIntentBatch(Body):
     """Up to 1,000 payment intents; each is judged by itself."""
-
-    model_config = ConfigDict(extra="forbid")
 
     payment_intents: Annotated[
         # Anything else is not refused but gets an outcome of its own.

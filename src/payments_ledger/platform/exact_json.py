@@ -10,7 +10,7 @@ _INTEGER_DIGITS_MAX = 40
 DEPTH_MAX = 16
 # Nobody else is served while a text is read, so what it holds is bounded beside its length: these take some 10 ms.
 # A bulk request has some 4,000 values, an order's message of the greatest length some 26,000.
-VALUES_MAX = 40_000
+VALUES_MAX = 30_000
 # More than any object of ours and any order's has; each name that is not known is a fault to be written down.
 NAMES_MAX = 1000
 

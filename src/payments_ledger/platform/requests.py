@@ -4,13 +4,14 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +34,20 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_SECONDS_MAX = 10.0
 
 _JSON_TYPES = re.compile(r"application/(json|[a-z0-9.+-]+\+json)[ \t]*(;.*)?", re.ASCII | re.IGNORECASE)
+
+
+class Body(BaseModel):
+    """An object in the body of a request: members that it does not have are refused, not passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _be_an_object(cls, value: Any) -> Any:
+        # FastAPI would look for the members among the attributes of a number.
+        if isinstance(value, Decimal):
+            raise ValueError("must be an object")
+        return value
 
 
 class ExactRequest(Request):

@@ -41,6 +41,13 @@ def test_a_period_is_split_at_midnight_utc(period: Period, split: SplitPeriod) -
     assert split_by_day(period) == split
 
 
+@pytest.mark.parametrize("end", [None, datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)])
+def test_the_last_day_of_the_calendar_has_no_day_after_it(end: datetime | None) -> None:
+    start = datetime(9999, 12, 31, 0, 0, 0, 1, tzinfo=UTC)
+    last = datetime.max.replace(tzinfo=UTC)
+    assert split_by_day(Period(start, end)) == SplitPeriod(date.max, date.max, ((start, last),))
+
+
 def test_a_period_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(InvalidParameter) as refusal:
         Period(at(2), at(1))

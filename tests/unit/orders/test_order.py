@@ -54,6 +54,9 @@ def test_the_corpus_and_its_expectations_are_complete() -> None:
         ("0", "BRL", None),
         ("0.000000000000001", "BRL", None),
         ("-0.0", "BRL", None),
+        ('"0.00"', "BRL", None),
+        ('"100.00"', "JPY", Money(100, "JPY")),
+        ('"1.000"', "BRL", Money(100, "BRL")),
     ],
 )
 def test_an_amount_is_read_from_its_digits(amount: str, currency: str, money: Money | None) -> None:
@@ -63,7 +66,26 @@ def test_an_amount_is_read_from_its_digits(amount: str, currency: str, money: Mo
 
 @pytest.mark.parametrize(
     "amount",
-    ["NaN", "Infinity", "-Infinity", "-1", "-0.01", "1e30", "1e999999", "10.555", '"NaN"', '"ten"', '""', "9" * 100],
+    [
+        *(
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "-1",
+            "-0.01",
+            "1e30",
+            "1e999999",
+            "10.555",
+            '"NaN"',
+            '"ten"',
+            '""',
+            "9" * 100,
+        ),
+        *("1e9223372036854775808", "1e-9223372036854775808", "1e999999999999999999"),
+        *('"1_000"', '" 12 "', '"+5"', '"-5"', '"1e3"', '"١٢"', '"1,00"', '".5"', '"5."', '"0x1"'),
+        # A text is no sum of floating-point prices.
+        '"239.70000000000002"',
+    ],
 )
 def test_an_amount_that_is_none_is_refused(amount: str) -> None:
     body = f'{{"tenant_id": "t", "order_id": "o", "total_amount": {amount}}}'
@@ -88,6 +110,9 @@ def test_an_amount_that_is_none_is_refused(amount: str) -> None:
         (confirmed(order_id=""), "order_id"),
         (confirmed(order_id="o\n"), "order_id"),
         (confirmed(order_id="o" * 123), "order_id"),
+        (confirmed(order_id="4111111111111111"), "order_id: must not hold what looks like a card number"),
+        (confirmed(order_id="4111.1111/1111_1111"), "order_id: must not hold what looks like a card number"),
+        (confirmed(order_id="o" * 123), "order_id: must be 1 to 122 printable ASCII characters"),
         (confirmed(tenant_id="*"), "tenant_id"),
         (confirmed(tenant_id=None), "tenant_id"),
         (confirmed(total_amount=None), "total_amount"),
@@ -110,3 +135,8 @@ def test_a_currency_that_is_none_is_refused(currency: str) -> None:
 def test_without_a_currency_it_is_the_default() -> None:
     for currency in (..., None):
         assert read_order(OrderConfirmed, confirmed(currency=currency)).money() == Money(1000, "BRL")
+
+
+def test_an_order_id_that_is_a_uuid_is_one_whatever_its_digits() -> None:
+    order_id = "41111111-1111-1111-0000-000000000000"
+    assert read_order(OrderCancelled, confirmed(order_id=order_id)).order_id == order_id
