@@ -30,6 +30,7 @@ from payments_ledger.platform.garbage import collect_seldom
 from payments_ledger.platform.http import InternalRoutes, RequestTrail
 from payments_ledger.platform.leaving import leave_when_asked
 from payments_ledger.platform.logging import configure_logging
+from payments_ledger.platform.openapi import SERVERS, TAGS, complete_document, operation_id
 from payments_ledger.platform.postgres import LOOKUP_SETTINGS, Database, runtime_role
 from payments_ledger.platform.problems import install_problem_handlers
 from payments_ledger.platform.rate_limit import RateLimiter, counters_of
@@ -103,6 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
         description="Payment intents and a double-entry ledger. Amounts are exact decimal texts.",
         lifespan=hold_resources,
         docs_url=None,
+        openapi_tags=list(TAGS),
+        servers=list(SERVERS),
+        generate_unique_id_function=operation_id,
         redoc_url=None,
         # A redirect would lead to whatever host the client named.
         redirect_slashes=False,
@@ -137,6 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(documentation.router)
 
     install_problem_handlers(app, refusals.note)
+    complete_document(app)
     app.add_middleware(DirectRoutes, router=payments_routes.router)
     if settings.cors_origins:
         app.add_middleware(

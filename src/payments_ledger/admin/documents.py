@@ -5,7 +5,8 @@ from datetime import time
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.config import JsonDict
 
 from payments_ledger.auth.policy import AmountRange, DailyHours, Effect, Permission, Policy
 from payments_ledger.auth.zones import find_zone, is_same_everywhere
@@ -54,8 +55,18 @@ class HoursTerms(Body):
     zone: Annotated[str, StringConstraints(min_length=1, max_length=64), Field(examples=["America/Sao_Paulo"])]
 
 
+TERMS_EXAMPLE: JsonDict = {
+    "effect": "deny",
+    "actions": ["payments:write"],
+    "roles": ["ops"],
+    "amount": {"currency": "BRL", "minimum": "1000.01"},
+}
+
+
 class PolicyTerms(Body):
     """An empty list, and null, is no condition. All conditions must be met; a list is met by any of its values."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TERMS_EXAMPLE]})
 
     effect: Effect
     actions: Annotated[list[Permission], Field(max_length=VALUES_MAX, default_factory=list)]
@@ -68,6 +79,8 @@ class PolicyTerms(Body):
 
 
 class PolicyDocument(PolicyTerms):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ops-limit", **TERMS_EXAMPLE}]})
+
     name: str
 
 

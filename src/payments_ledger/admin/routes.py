@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from payments_ledger.admin import queries
 from payments_ledger.admin.documents import (
@@ -56,8 +56,9 @@ router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=Call
 Admin = Annotated[Caller, Depends(caller_with(Permission.ADMIN))]
 # Not bound by a policy that cannot be decided on this machine: it must be possible to remove that one.
 PolicyMender = Annotated[Caller, Depends(caller_with(Permission.ADMIN, mends_policies=True))]
-PolicyName = Annotated[str, NAME, Path()]
-Wanted = Annotated[Annotated[str, WITHOUT_CONTROLS] | None, Query(min_length=1, max_length=256)]
+PolicyName = Annotated[str, NAME, Path(description="The policy's name", examples=["ops-limit"])]
+UserId = Annotated[CanonicalUUID, Path(description="The user", examples=["01a20568-0001-7000-8000-000000000001"])]
+Wanted = Annotated[str, StringConstraints(min_length=1, max_length=256), WITHOUT_CONTROLS] | None
 
 READ_PROBLEMS = documented(*TENANT_PROBLEMS)
 CHANGE_PROBLEMS = documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT)
@@ -66,6 +67,20 @@ PUT_PROBLEMS = CHANGE_PROBLEMS | documented(*BODY_PROBLEMS)
 
 class UserDocument(BaseModel):
     """`disabled_at` is null for a user who may log in."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20568-0001-7000-8000-000000000001",
+                    "email": "ops@demo",
+                    "roles": ["ops"],
+                    "disabled_at": "2026-01-31T12:00:00Z",
+                    "created_at": "2026-01-01T00:00:00Z",
+                }
+            ]
+        }
+    )
 
     id: str
     email: str
@@ -77,11 +92,27 @@ class UserDocument(BaseModel):
 class Roles(Body):
     """Exactly these; an empty list takes all away."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"roles": ["ops"]}]})
+
     roles: Values
 
 
 class TenantDocument(BaseModel):
     """`suspended_at` is null for a tenant whose users may use it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "tenant_demo",
+                    "name": "Demo",
+                    "plan": "pro",
+                    "region": "region-a",
+                    "suspended_at": "2026-01-31T12:00:00Z",
+                }
+            ]
+        }
+    )
 
     id: str
     name: str
@@ -92,6 +123,27 @@ class TenantDocument(BaseModel):
 
 class AuditDocument(BaseModel):
     """`detail` of a change holds the target `before` and `after`; null is that there was or is none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20568-9b2c-7d11-8e55-0242ac120003",
+                    "at": "2026-01-31T12:00:00Z",
+                    "principal": "01a20568-0001-7000-8000-000000000001",
+                    "address": "192.0.2.7",
+                    "action": "payment.authorize",
+                    "target": "01a20568-8a1a-72a7-9083-66e400122dd8",
+                    "correlation_id": "corr-demo-1",
+                    "detail": {
+                        "before": {"status": "CREATED"},
+                        "after": {"status": "AUTHORIZED"},
+                        "amount": "100.00 BRL",
+                    },
+                }
+            ]
+        }
+    )
 
     id: str
     at: datetime
@@ -107,7 +159,9 @@ class ChaosSettings(Body):
     """`fail_percent` of the tenant's requests, messages and events fail; requests and messages take longer."""
 
     # Strict: false is no number, and "yes" is no boolean.
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(
+        strict=True, json_schema_extra={"examples": [{"enabled": True, "fail_percent": 20, "latency_ms": 300}]}
+    )
 
     enabled: bool
     fail_percent: Annotated[int, Field(ge=0, le=100)] = 0
@@ -118,7 +172,7 @@ class ChaosSettings(Body):
 # Policies
 
 
-@router.get("/policies", response_model=list[PolicyDocument], responses=READ_PROBLEMS)
+@router.get("/policies", summary="List the policies", response_model=list[PolicyDocument], responses=READ_PROBLEMS)
 async def list_tenant_policies(request: Request, caller: PolicyMender) -> Response:
     """The tenant's policies, in the order of their names."""
     database: Database = request.app.state.database
@@ -127,14 +181,16 @@ async def list_tenant_policies(request: Request, caller: PolicyMender) -> Respon
     return await json_array(map(show_policy, policies.get(caller.tenant_id, ())))
 
 
-@router.put("/policies/{name}", responses=PUT_PROBLEMS)
+@router.put("/policies/{name}", summary="Put a policy", responses=PUT_PROBLEMS)
 async def put_tenant_policy(request: Request, caller: Admin, name: PolicyName, body: PolicyTerms) -> PolicyDocument:
     """Adds the policy or replaces the one of this name. It holds in every process within two seconds."""
     command = PutPolicy(caller.tenant_id, read_policy(name, body), _administrator(caller))
     return show_policy(await _submit(request, put_policy, command))
 
 
-@router.delete("/policies/{name}", status_code=HTTPStatus.NO_CONTENT, responses=CHANGE_PROBLEMS)
+@router.delete(
+    "/policies/{name}", summary="Delete a policy", status_code=HTTPStatus.NO_CONTENT, responses=CHANGE_PROBLEMS
+)
 async def delete_tenant_policy(request: Request, caller: PolicyMender, name: PolicyName) -> None:
     """Removes the policy. A tenant without any is one in which nobody may do anything."""
     administrator = _administrator(caller, mends_policies=True)
@@ -145,7 +201,7 @@ async def delete_tenant_policy(request: Request, caller: PolicyMender, name: Pol
 # Users
 
 
-@router.get("/users", responses=READ_PROBLEMS)
+@router.get("/users", summary="List the users", responses=READ_PROBLEMS)
 async def list_tenant_users(
     request: Request, response: Response, caller: Admin, limit: Limit = PAGE_LIMIT, cursor: Cursor = None
 ) -> list[UserDocument]:
@@ -162,21 +218,22 @@ async def list_tenant_users(
     return [_user(user) for user in users[:limit]]
 
 
-@router.post("/users/{user_id}/disable", responses=CHANGE_PROBLEMS)
-async def disable_user(request: Request, caller: Admin, user_id: CanonicalUUID) -> UserDocument:
+@router.post("/users/{user_id}/disable", summary="Disable a user", responses=CHANGE_PROBLEMS)
+async def disable_user(request: Request, caller: Admin, user_id: UserId) -> UserDocument:
     """Bars the user. Tokens that they hold stop working within two seconds."""
     command = SetUserDisabled(caller.tenant_id, user_id, True, _administrator(caller))
     return _user(await _submit(request, set_user_disabled, command))
 
 
-@router.post("/users/{user_id}/enable", responses=CHANGE_PROBLEMS)
-async def enable_user(request: Request, caller: Admin, user_id: CanonicalUUID) -> UserDocument:
+@router.post("/users/{user_id}/enable", summary="Enable a user", responses=CHANGE_PROBLEMS)
+async def enable_user(request: Request, caller: Admin, user_id: UserId) -> UserDocument:
+    """Lets the user in again."""
     command = SetUserDisabled(caller.tenant_id, user_id, False, _administrator(caller))
     return _user(await _submit(request, set_user_disabled, command))
 
 
-@router.put("/users/{user_id}/roles", responses=PUT_PROBLEMS)
-async def put_user_roles(request: Request, caller: Admin, user_id: CanonicalUUID, body: Roles) -> UserDocument:
+@router.put("/users/{user_id}/roles", summary="Give a user roles", responses=PUT_PROBLEMS)
+async def put_user_roles(request: Request, caller: Admin, user_id: UserId, body: Roles) -> UserDocument:
     """Gives the user exactly these roles. They count within two seconds, whatever the user's tokens say."""
     command = AssignRoles(caller.tenant_id, user_id, frozenset(body.roles), _administrator(caller))
     return _user(await _submit(request, assign_roles, command))
@@ -186,8 +243,9 @@ async def put_user_roles(request: Request, caller: Admin, user_id: CanonicalUUID
 # The tenant
 
 
-@router.get("/tenant", responses=READ_PROBLEMS)
+@router.get("/tenant", summary="Show the tenant", responses=READ_PROBLEMS)
 async def get_tenant(request: Request, caller: Admin) -> TenantDocument:
+    """The tenant, and since when it is suspended, if it is."""
     database: Database = request.app.state.database
     async with database.transaction([caller.tenant_id]) as conn:
         tenant = await queries.find_tenant(conn, caller.tenant_id)
@@ -196,14 +254,14 @@ async def get_tenant(request: Request, caller: Admin) -> TenantDocument:
     return _tenant(tenant)
 
 
-@router.post("/tenant/suspend", responses=CHANGE_PROBLEMS)
+@router.post("/tenant/suspend", summary="Suspend the tenant", responses=CHANGE_PROBLEMS)
 async def suspend_tenant(request: Request, caller: Admin) -> TenantDocument:
     """Bars all users of the tenant within two seconds; only global administrators may. What is paid still settles."""
     command = SetTenantSuspended(caller.tenant_id, True, _global_administrator(caller))
     return _tenant(await _submit(request, set_tenant_suspended, command))
 
 
-@router.post("/tenant/resume", responses=CHANGE_PROBLEMS)
+@router.post("/tenant/resume", summary="Resume the tenant", responses=CHANGE_PROBLEMS)
 async def resume_tenant(request: Request, caller: Admin) -> TenantDocument:
     """Ends a suspension; only global administrators may."""
     command = SetTenantSuspended(caller.tenant_id, False, _global_administrator(caller))
@@ -214,16 +272,16 @@ async def resume_tenant(request: Request, caller: Admin) -> TenantDocument:
 # The audit log
 
 
-@router.get("/audit", responses=READ_PROBLEMS)
+@router.get("/audit", summary="List the audit log", responses=READ_PROBLEMS)
 async def list_audit(
     request: Request,
     response: Response,
     caller: Admin,
     start: Annotated[Instant | None, Query(alias="from", description="Inclusive; UTC without a zone")] = None,
     end: Annotated[Instant | None, Query(alias="to", description="Exclusive; UTC without a zone")] = None,
-    principal: Wanted = None,
-    action: Wanted = None,
-    target: Wanted = None,
+    principal: Annotated[Wanted, Query(description="Who did it: a user's id, or a part of the engine")] = None,
+    action: Annotated[Wanted, Query(description="What was done, such as payment.create")] = None,
+    target: Annotated[Wanted, Query(description="What it was done to, such as a payment's id")] = None,
     limit: Limit = PAGE_LIMIT,
     cursor: Cursor = None,
 ) -> list[AuditDocument]:
@@ -257,14 +315,14 @@ async def list_audit(
 # Chaos
 
 
-@router.get("/chaos", responses=READ_PROBLEMS)
+@router.get("/chaos", summary="Show the injected faults", responses=READ_PROBLEMS)
 async def get_chaos(request: Request, caller: Admin) -> ChaosSettings:
     """The faults that the tenant's requests, messages and events meet."""
     chaos: Chaos = request.app.state.chaos
     return _chaos_settings(await chaos.faults_of(caller.tenant_id))
 
 
-@router.put("/chaos", responses=PUT_PROBLEMS)
+@router.put("/chaos", summary="Set the injected faults", responses=PUT_PROBLEMS)
 async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> ChaosSettings:
     """Sets the tenant's faults. They hold in every process within two seconds, and never on these routes."""
     chaos: Chaos = request.app.state.chaos

@@ -131,7 +131,11 @@ async def admit(request: Request, permission: Permission, *, mends_policies: boo
 
 
 async def tenant_headers(
-    _scheme: Annotated[object, Depends(_bearer)], _tenant: Annotated[str, Header(alias="X-Tenant-Id")]
+    _scheme: Annotated[object, Depends(_bearer)],
+    _tenant: Annotated[
+        str,
+        Header(alias="X-Tenant-Id", description="The tenant that the request is for", examples=["tenant_demo"]),
+    ],
 ) -> None:
     """What every tenant route reads of a request, for the document; `admit` does, where none may occur twice.
 
@@ -148,7 +152,7 @@ def caller_with(permission: Permission, *, mends_policies: bool = False) -> Call
     return admitted
 
 
-async def current_identity(request: Request) -> Identity:
+async def current_identity(request: Request, _scheme: Annotated[object, Depends(_bearer)]) -> Identity:
     """The identity as the database has it now; raises Unauthenticated or TenantSuspended."""
     identity = await identify(request)
     return (await _look_up(request, identity, identity.tenant_id)).identity

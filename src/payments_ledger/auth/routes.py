@@ -34,7 +34,10 @@ TENANT_ID = Matching(r"(\*|[A-Za-z0-9._:-]{1,64})", "must be 1 to 64 letters, di
 class Credentials(Body):
     """`email` is any address that the administrator chose, such as ops@demo."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(
+        populate_by_name=True,
+        json_schema_extra={"examples": [{"email": "ops@demo", "password": "ops123", "tenantId": "tenant_demo"}]},
+    )
 
     email: Annotated[str, StringConstraints(min_length=3, max_length=254, to_lower=True), WITHOUT_CONTROLS]
     password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -42,12 +45,33 @@ class Credentials(Body):
 
 
 class AccessToken(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x1Zk", "token_type": "Bearer", "expires_in": 3600}]
+        }
+    )
+
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
 
 
 class Me(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "sub": "01a20568-0001-7000-8000-000000000001",
+                    "tid": "tenant_demo",
+                    "roles": ["ops"],
+                    "perms": ["ledger:read", "payments:read", "payments:write"],
+                    "plan": "pro",
+                    "region": "region-a",
+                }
+            ]
+        }
+    )
+
     sub: str
     tid: str
     roles: list[str]
@@ -58,6 +82,7 @@ class Me(BaseModel):
 
 @login_router.post(
     "/auth/token",
+    summary="Get a token for an e-mail address and its password",
     responses=documented(
         *BODY_PROBLEMS,
         HTTPStatus.BAD_REQUEST,
@@ -103,10 +128,12 @@ async def issue_token(request: Request, response: Response, credentials: Credent
 
 @router.get(
     "/me",
+    summary="Show the caller",
     responses=documented(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.auth.policy import Permission
@@ -37,6 +37,22 @@ class EntryLine(BaseModel):
 
 
 class LedgerEntry(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20568-9b2c-7d11-8e55-0242ac120002",
+                    "payment_intent_id": "01a20568-8a1a-72a7-9083-66e400122dd8",
+                    "posted_at": "2026-01-31T12:00:01Z",
+                    "lines": [
+                        {"side": "DEBIT", "account": "CASH", "amount": "100.00", "currency": "BRL"},
+                        {"side": "CREDIT", "account": "REVENUE", "amount": "100.00", "currency": "BRL"},
+                    ],
+                }
+            ]
+        }
+    )
+
     id: str
     payment_intent_id: str
     posted_at: datetime
@@ -46,6 +62,21 @@ class LedgerEntry(BaseModel):
 class AccountBalance(BaseModel):
     """`balance` is positive on the account's normal side (debit for assets and expenses)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account": "CASH",
+                    "type": "asset",
+                    "currency": "BRL",
+                    "debits_total": "100.00",
+                    "credits_total": "0.00",
+                    "balance": "100.00",
+                }
+            ]
+        }
+    )
+
     account: str
     type: AccountType
     currency: str
@@ -54,7 +85,7 @@ class AccountBalance(BaseModel):
     balance: str
 
 
-@router.get("/entries", response_model=list[LedgerEntry], responses=PROBLEMS)
+@router.get("/entries", summary="List ledger entries", response_model=list[LedgerEntry], responses=PROBLEMS)
 async def list_entries(
     request: Request,
     caller: Reader,
@@ -79,7 +110,7 @@ async def list_entries(
     return response
 
 
-@router.get("/balances", response_model=list[AccountBalance], responses=PROBLEMS)
+@router.get("/balances", summary="List account balances", response_model=list[AccountBalance], responses=PROBLEMS)
 async def list_balances(request: Request, caller: Reader, start: From = None, end: To = None) -> Response:
     """The sums of each account and currency that moved, over all time or from `from` to `to`."""
     period = Period(start, end)

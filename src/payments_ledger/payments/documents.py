@@ -1,5 +1,6 @@
 """Payments as they stand in requests and answers."""
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -15,14 +16,15 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 
-from payments_ledger.errors import Invalid, together
+from payments_ledger.errors import Invalid, InvalidAmount, together
 from payments_ledger.money import Money, exponent_of, format_amount, parse_amount, parse_money
 from payments_ledger.payments.card_numbers import holds_card_number
 from payments_ledger.payments.payment import Payment, Status
 from payments_ledger.platform.faults import invalid_body
 from payments_ledger.platform.portions import in_portions
-from payments_ledger.platform.problems import Problem
+from payments_ledger.platform.problems import Problem, problem_body
 from payments_ledger.platform.requests import Body
 
 # What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
@@ -47,10 +49,29 @@ def _no_card_number(text: str) -> str:
     return text
 
 
+REQUEST_EXAMPLE: JsonDict = {"amount": "100.00", "currency": "BRL", "customer_ref": "CUST-001"}
+INTENT_EXAMPLE: JsonDict = {
+    "id": "01a20568-8a1a-72a7-9083-66e400122dd8",
+    "amount": "100.00",
+    "currency": "BRL",
+    "status": "CREATED",
+    "customer_ref": "CUST-001",
+    "created_at": "2026-01-31T12:00:00Z",
+    "updated_at": "2026-01-31T12:00:00Z",
+}
+REFUSAL_EXAMPLE: JsonDict = json.loads(
+    problem_body(
+        InvalidAmount("JPY has 0 decimal places; the amount has more.").within("payment_intents", 1),
+        instance="/v1/payment-intents/batch",
+        correlation_id="f0fd655f-a48a-4186-ad6d-3af1fb44c51b",
+    )
+)
+
+
 class PaymentIntentRequest(Body):
     """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
     amount: Annotated[
         Any,
@@ -69,6 +90,8 @@ class PaymentIntentRequest(Body):
 class PaymentIntent(BaseModel):
     """`amount` is a decimal text with all the decimal places of its currency (ISO 4217)."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [INTENT_EXAMPLE]})
+
     id: str
     amount: str
     currency: str
@@ -80,6 +103,12 @@ class PaymentIntent(BaseModel):
 
 class PaymentIntentBatch(Body):
     """Up to 1,000 payment intents; each is judged by itself."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"payment_intents": [REQUEST_EXAMPLE, {**REQUEST_EXAMPLE, "amount": 10.5, "currency": "JPY"}]}]
+        }
+    )
 
     payment_intents: Annotated[
         # Anything else is not refused but gets an outcome of its own.
@@ -98,6 +127,19 @@ class BatchOutcome(BaseModel):
 
 class BatchOutcomes(BaseModel):
     """One outcome for each payment intent, in the order of the request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {"status": 201, "payment_intent": INTENT_EXAMPLE},
+                        {"status": 422, "problem": REFUSAL_EXAMPLE},
+                    ]
+                }
+            ]
+        }
+    )
 
     outcomes: list[BatchOutcome]
 

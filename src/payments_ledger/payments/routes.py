@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from uuid_utils.compat import uuid7
 
 from payments_ledger.audit import Origin
@@ -24,6 +24,7 @@ from payments_ledger.errors import (
 )
 from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
 from payments_ledger.payments.documents import (
+    INTENT_EXAMPLE,
     BatchOutcomes,
     PaymentIntent,
     PaymentIntentBatch,
@@ -64,8 +65,15 @@ router = APIRouter(
 )
 
 # For the document, like each route's function that ends in _request; the routes read the request themselves.
-OptionalKey = Annotated[str | None, Header(alias=KEY_HEADER, max_length=KEY_LENGTH_MAX)]
-RequiredKey = Annotated[str, Header(alias=KEY_HEADER, max_length=KEY_LENGTH_MAX)]
+_KEY = Header(
+    alias=KEY_HEADER,
+    max_length=KEY_LENGTH_MAX,
+    description="A repetition under the same key gets the first response again",
+    examples=["6b0f1e0c-confirm-1"],
+)
+OptionalKey = Annotated[str | None, _KEY]
+RequiredKey = Annotated[str, _KEY]
+PaymentId = Annotated[CanonicalUUID, Path(description="The payment intent", examples=[INTENT_EXAMPLE["id"]])]
 
 
 def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None: ...
@@ -74,14 +82,15 @@ def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None:
 def batch_request(body: PaymentIntentBatch, key: RequiredKey) -> None: ...
 
 
-def confirm_request(payment_id: CanonicalUUID, key: RequiredKey) -> None: ...
+def confirm_request(payment_id: PaymentId, key: RequiredKey) -> None: ...
 
 
-def get_request(payment_id: CanonicalUUID) -> None: ...
+def get_request(payment_id: PaymentId) -> None: ...
 
 
 @router.post(
     "",
+    summary="Create a payment intent",
     status_code=HTTPStatus.CREATED,
     dependencies=[Depends(create_request)],
     response_model=PaymentIntent,
@@ -99,6 +108,7 @@ async def create_payment_intent(request: ExactRequest) -> Response:
 
 @router.post(
     "/batch",
+    summary="Create many payment intents",
     dependencies=[Depends(batch_request)],
     response_model=BatchOutcomes,
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
@@ -130,6 +140,7 @@ async def get_no_batch(request: ExactRequest) -> Response:
 
 @router.post(
     "/{payment_id}/confirm",
+    summary="Confirm a payment intent",
     dependencies=[Depends(confirm_request)],
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
@@ -153,12 +164,14 @@ async def confirm_payment_intent(request: ExactRequest) -> Response:
 
 @router.get(
     "/{payment_id}",
+    summary="Show a payment intent",
     dependencies=[Depends(get_request)],
     response_model=PaymentIntent,
     # 405 for "batch", which is a path of its own.
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.METHOD_NOT_ALLOWED),
 )
 async def get_payment_intent(request: ExactRequest) -> Response:
+    """The payment intent as it is now."""
     caller = await admit(request, Permission.PAYMENTS_READ)
     payment_id = path_uuid(request, "payment_id")
     database: Database = request.app.state.database

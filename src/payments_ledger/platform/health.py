@@ -8,11 +8,12 @@ from http import HTTPStatus
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from payments_ledger.platform import rabbitmq, redis
 from payments_ledger.platform.leaving import is_leaving
 from payments_ledger.platform.postgres import Database
+from payments_ledger.platform.problems import documented
 from payments_ledger.platform.requests import StrictRoute
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 
@@ -29,24 +30,53 @@ router = APIRouter(tags=["operation"], route_class=StrictRoute)
 
 
 class Health(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
     status: Literal["ok"] = "ok"
+
+
+UNAVAILABLE_EXAMPLE = {
+    "status": "unavailable",
+    "dependencies": {"postgresql": "away", "redis": "ok", "rabbitmq": "ok"},
+}
 
 
 class Readiness(BaseModel):
     """`degraded`: payments are taken, but something that follows them up is away; `leaving`: the process is ending."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"status": "degraded", "dependencies": {"postgresql": "ok", "redis": "ok", "rabbitmq": "away"}}
+            ]
+        }
+    )
+
     status: Literal["ok", "degraded", "unavailable", "leaving"]
     dependencies: dict[str, Literal["ok", "away"]]
 
 
-@router.get("/healthz")
+@router.get(
+    "/healthz",
+    summary="Tell whether the process is alive",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY),
+)
 async def get_health() -> Health:
     """The process is alive."""
     return Health()
 
 
 @router.get(
-    "/readyz", responses={503: {"model": Readiness, "description": "PostgreSQL is away, or the process is ending"}}
+    "/readyz",
+    summary="Tell whether payments can be taken",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY)
+    | {
+        503: {
+            "model": Readiness,
+            "description": "PostgreSQL is away, or the process is ending",
+            "content": {"application/json": {"example": UNAVAILABLE_EXAMPLE}},
+        }
+    },
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
     """Whether payments can be taken now, and what of the system is away."""

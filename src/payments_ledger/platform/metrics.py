@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, Response
@@ -21,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from payments_ledger.platform.problems import documented
 from payments_ledger.platform.requests import StrictRoute
 
 # From a healthy answer's few milliseconds to the five seconds within which every request is answered.
@@ -34,10 +36,26 @@ HTTP_SECONDS = Histogram(
 # Where the processes of one server keep their values in common; prometheus_client reads it when it is imported.
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
+METRICS_EXAMPLE = """# HELP ledger_http_requests_total Requests answered
+# TYPE ledger_http_requests_total counter
+ledger_http_requests_total{method="GET",route="/v1/me",status="200"} 7.0
+"""
+
 router = APIRouter(tags=["operation"], route_class=StrictRoute)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Show the metrics",
+    response_class=Response,
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY)
+    | {
+        200: {
+            "description": "The Prometheus text format",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}},
+        }
+    },
+)
 def get_metrics() -> Response:
     """The server's metrics in the Prometheus text format, of all its processes."""
     # In a thread, which FastAPI sees to: requests need not wait while some hundred lines are written.

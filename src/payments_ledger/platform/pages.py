@@ -12,7 +12,7 @@ from payments_ledger.platform.portions import in_portions
 PAGE_LIMIT = 50
 PAGE_LIMIT_MAX = 200
 
-Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX)]
+Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX, description="Rows of a page")]
 Cursor = Annotated[str | None, Query(description="From the Link header of the page before")]
 
 

@@ -177,6 +177,11 @@ def internal_error_body(instance: str) -> bytes:
     )
 
 
+def method_not_allowed_body(instance: str, correlation_id: str) -> bytes:
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    return _render(status, status.name.lower(), status.phrase, instance, correlation_id)
+
+
 def _response(
     request: Request,
     status: HTTPStatus,
