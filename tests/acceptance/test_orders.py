@@ -246,6 +246,8 @@ BAD_INPUTS = [
     BadInput("totalAmount: must be a number", captured("o", totalAmount=None)),
     BadInput("ISO 4217", captured("o", currency="XXX")),
     BadInput("plain digits", captured("o", totalAmount="1e3")),
+    BadInput("not below zero", captured("o", totalAmount="N").replace(b'"N"', b"1e9223372036854775808")),
+    BadInput("must be a text", captured("o", currency="N").replace(b'"N"', b"1e9223372036854775808")),
     BadInput("card number", captured("4111111111111111")),
     BadInput(
         "given up after 2 attempts: unknown tenant nobody", captured("o", tenantId="nobody"), tenant_header="nobody"

@@ -340,6 +340,10 @@ async def test_a_problem_repeats_little_of_what_it_was_sent(api: Api, tenant: st
     response = await create(api, api.headers(tenant), **many)
     assert_problem(response, 422, "invalid_request")
     assert len(response.content) < 8000
+    query = "&".join(f"{'x' * 500}{number}=1" for number in range(50))
+    response = await api.client.get(f"/v1/ledger/balances?{query}", headers=api.headers(tenant))
+    assert_problem(response, 422, "invalid_request")
+    assert len(response.content) < 8000
     response = await api.client.get(f"{PATH}/{'x' * 5000}", headers=api.headers(tenant))
     assert_problem(response, 422, "invalid_request")
     assert len(response.content) < 1000

@@ -26,7 +26,7 @@ from payments_ledger.errors import (
     UnsupportedMediaType,
 )
 from payments_ledger.platform.exact_json import parse_exact_json
-from payments_ledger.platform.faults import UNKNOWN, invalid_body
+from payments_ledger.platform.faults import FAULTS_MAX, NAME_LENGTH_MAX, UNKNOWN, invalid_body
 
 # Many times the largest body of a single command. A field's own limit is beside the field.
 BODY_BYTES_MAX = 64 * 1024
@@ -95,7 +95,8 @@ class StrictRoute(APIRoute):
         if request.scope["query_string"]:
             unknown = request.query_params.keys() - self._parameters
             if unknown:
-                raise InvalidRequest([Fault(UNKNOWN, parameter=name) for name in sorted(unknown)])
+                named = [name[:NAME_LENGTH_MAX] for name in sorted(unknown)[:FAULTS_MAX]]
+                raise InvalidRequest([Fault(UNKNOWN, parameter=name) for name in named])
 
     @cached_property
     def _parameters(self) -> frozenset[str]:
