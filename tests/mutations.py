@@ -113,7 +113,8 @@ MUTATIONS = [
     Mutation(
         "The event is in the payment's transaction",
         f"{SOURCE}/payments/use_cases.py",
-        "    record_events(conn, [event_of(change.payment, change.origin.trace) for change in changes])\n",
+        "    record_events("
+        "conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])\n",
         "",
         ("tests/integration/test_payments.py",),
     ),

@@ -126,6 +126,7 @@ async def test_no_fault_is_told_in_the_words_of_a_library(api: Api, tenant: str,
         ),
         ("{}", dict.fromkeys(("#/amount", "#/currency", "#/customer_ref"), "is required")),
         ("[]", {"#": "must be an object"}),
+        ('{"\\ud800": 1}', {"#": "must not hold lone surrogates"}),
         ("", {"#": "is required"}),
         (
             '{"amount": 1, "currency": "BRL", "customer_ref": "C", "a/b~c d": 1, "\\u00e9": 1}',

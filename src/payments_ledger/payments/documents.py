@@ -156,9 +156,10 @@ def read_payment_intent(value: Any) -> tuple[PaymentIntentRequest, Money]:
 
 def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
     """What is wrong with amount and currency, as far as they have the form that the refusal does not speak of."""
-    if not isinstance(value, dict):
+    if not all(fault.path for fault in refusal.faults):
+        # The whole is no object, or cannot be looked into.
         return []
-    at_fault = {fault.path[0] for fault in refusal.faults if fault.path}
+    at_fault = {fault.path[0] for fault in refusal.faults}
     try:
         if not at_fault & {"amount", "currency"}:
             parse_money(value["amount"], value["currency"])
