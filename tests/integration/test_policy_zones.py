@@ -74,4 +74,4 @@ async def test_a_policy_whose_zone_is_unknown_binds_only_those_it_means(api: Api
 async def test_a_zone_that_is_not_the_same_on_every_machine_is_refused(api: Api, tenant: str, zone: str) -> None:
     admin = api.headers(tenant, role="admin")
     response = await put(api, admin, "hours", {"effect": "deny", "roles": ["sales"], "hours": hours(zone)})
-    assert_problem(response, 422, "#/hours/zone")
+    assert_problem(response, 422, place="#/hours/zone")
