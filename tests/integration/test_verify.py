@@ -63,10 +63,10 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "refunds_reverse_their_settlement": 0,
         "moves_are_told_without_a_gap": 4,
         "nothing_waits_too_long": 1,
-        "orders_agree_with_their_payment": 0,
+        "orders_agree_with_the_books": 0,
         "kept_answers_match_their_payment": 1,
-        "kept_batches_match_their_payments": 0,
-        "kept_refusals_match_their_payment": 0,
+        "kept_batches_match_the_books": 0,
+        "kept_refusals_match_the_books": 0,
         "changes_are_audited": 4,
         "events_match_their_payment": 9,
         "events_are_published_or_due": 9,
@@ -87,9 +87,9 @@ ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
 EVENTS = "events_match_their_payment"
 AUDIT_ROWS = "audit_rows_have_their_payment"
-ORDERS = "orders_agree_with_their_payment"
-BATCHES = "kept_batches_match_their_payments"
-REFUSALS = "kept_refusals_match_their_payment"
+ORDERS = "orders_agree_with_the_books"
+BATCHES = "kept_batches_match_the_books"
+REFUSALS = "kept_refusals_match_the_books"
 PUBLISHED = "events_are_published_or_due"
 ACCOUNTS = "totals_have_their_account"
 CURRENCIES = "currencies_have_the_places_of_iso_4217"

@@ -146,7 +146,7 @@ async def test_the_rotation_comes_to_every_row_page_by_page(
     )
     shows_it = {
         "kept_answers_match_their_payment",
-        "kept_batches_match_their_payments",
+        "kept_batches_match_the_books",
         "events_match_their_payment",
     }
     # A page or a few at each step, from wherever the rotation stands.

@@ -398,7 +398,7 @@ CHECKS = (
             WHERE {_OF_ALL_TENANTS} AND id >= %(waiting_since_id)s::uuid AND id < %(waiting_until_id)s::uuid)""",  # noqa: S608
     ),
     Check(
-        "orders_agree_with_their_payment",
+        "orders_agree_with_the_books",
         "The order of a payment is known; the payment is CANCELLED, FAILED or refunded if it was cancelled, else not.",
         PAYMENTS,
         f"""
@@ -445,7 +445,7 @@ CHECKS = (
         f"status BETWEEN 200 AND 299 AND (route = 'POST {_PATH}' OR route LIKE 'POST {_PATH}/%%/confirm')",
     ),
     Check(
-        "kept_batches_match_their_payments",
+        "kept_batches_match_the_books",
         "Each outcome in a kept answer of the batch route shows a payment of its tenant, or why there is none.",
         ANSWERS,
         f"""
@@ -478,7 +478,7 @@ CHECKS = (
         f"route = 'POST {_PATH}/batch'",
     ),
     Check(
-        "kept_refusals_match_their_payment",
+        "kept_refusals_match_the_books",
         "Each kept refusal of a payment route is the problem that its status says, and the payment was refused for it.",
         ANSWERS,
         f"""
