@@ -78,8 +78,8 @@ MUTATIONS = [
     Mutation(
         "A message is acknowledged after its commit",
         f"{SOURCE}/platform/rabbitmq.py",
-        "            try:\n                await handle(self._handlers",
-        "            await incoming.ack()\n            try:\n                await handle(self._handlers",
+        "            try:\n                await handle(find_handler(",
+        "            await incoming.ack()\n            try:\n                await handle(find_handler(",
         ("tests/integration/test_rabbitmq.py", "-k", "acknowledged"),
     ),
     Mutation(

@@ -1,9 +1,10 @@
 """Tenants kept in step with the service that owns them: created, updated, and suspended when they are deleted there."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -13,7 +14,7 @@ from payments_ledger.admin.use_cases import begin_tenant
 from payments_ledger.audit import AuditRecord, Origin, record_audit
 from payments_ledger.batching import GroupCommit
 from payments_ledger.platform.exact_json import parse_exact_json
-from payments_ledger.platform.messaging import DeadLetter, Handler, Message
+from payments_ledger.platform.messaging import ANY_TYPE, DeadLetter, Handler, Message
 from payments_ledger.platform.postgres import Connection
 from payments_ledger.platform.tracing import current_trace
 from payments_ledger.tenants.queries import suspend_tenant, update_tenant
@@ -23,6 +24,15 @@ log = structlog.get_logger(__name__)
 TENANT_CREATED = "tenant.created"
 TENANT_UPDATED = "tenant.updated"
 TENANT_DELETED = "tenant.deleted"
+
+EVENT_TYPES = (TENANT_CREATED, TENANT_UPDATED, TENANT_DELETED)
+# What an envelope around the message calls its content, and the type of the event.
+_CONTENT_NAMES = ("data", "payload")
+_EVENT_TYPE_NAMES = ("event_type", "eventType")
+# What it calls the tenant. Beside it `id` is the event's own.
+_AGGREGATE_ID_NAMES = ("aggregate_id", "aggregateId")
+# The words of tenant.created, TENANT_CREATED and TenantCreated.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
 
 # For a tenant whose message does not say: the least of everything.
 PLAN_DEFAULT = "free"
@@ -93,31 +103,56 @@ class TenantMessages:
         self._commands = commands
 
     def handlers(self) -> dict[str, Handler]:
-        return dict.fromkeys((TENANT_CREATED, TENANT_UPDATED, TENANT_DELETED), self._synchronize)
+        """Those of every key: a publisher may have other keys, and say in the body what has happened."""
+        return dict.fromkeys((*EVENT_TYPES, ANY_TYPE), self._synchronize)
 
     async def _synchronize(self, message: Message) -> None:
-        tenant = _read(message)
+        event_type, tenant = read_tenant(message)
         command = SynchronizeTenant(
             tenant_id=tenant.tenant_id,
             name=tenant.name,
             plan=tenant.plan,
             region=tenant.region,
-            updates=message.type == TENANT_UPDATED,
-            suspends=message.type == TENANT_DELETED,
+            updates=event_type == TENANT_UPDATED,
+            suspends=event_type == TENANT_DELETED,
             origin=Origin(PRINCIPAL, None, current_trace()),
         )
         await self._commands.submit(synchronize_tenants, command)
-        log.info("tenant synchronized", tenant_id=tenant.tenant_id, type=message.type)
+        log.info("tenant synchronized", tenant_id=tenant.tenant_id, type=event_type)
 
 
-def _read(message: Message) -> TenantMessage:
+def read_tenant(message: Message) -> tuple[str, TenantMessage]:
+    """What has happened, and to which tenant, out of its envelope if it has one; raises DeadLetter."""
     try:
-        return TenantMessage.model_validate(parse_exact_json(message.body))
+        content = parse_exact_json(message.body)
     except json.JSONDecodeError as error:
         raise DeadLetter(f"not JSON: {error.msg}") from None
+    except ArithmeticError:
+        raise DeadLetter("a number is too large or too small") from None
+    if not isinstance(content, dict):
+        raise DeadLetter("not a JSON object")
+    event_type = _event_type(content, message.type)
+    for name in _CONTENT_NAMES:
+        if isinstance(content.get(name), dict):
+            content = content | content[name]
+    for name in _AGGREGATE_ID_NAMES:
+        if name in content:
+            content["tenant_id"] = content[name]
+    try:
+        return event_type, TenantMessage.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise DeadLetter(f"not a tenant event: {faults}") from None
+
+
+def _event_type(content: dict[str, Any], routing_key: str) -> str:
+    """The last two words of the type that the envelope names, or else of the routing key."""
+    named = next((content[name] for name in _EVENT_TYPE_NAMES if name in content), routing_key)
+    words = _WORD.findall(named) if isinstance(named, str) else []
+    event_type = ".".join(words[-2:]).lower()
+    if event_type not in EVENT_TYPES:
+        raise DeadLetter(f"nothing here handles {named}")
+    return event_type
 
 
 def _audit(command: SynchronizeTenant) -> AuditRecord:

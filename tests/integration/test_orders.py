@@ -13,7 +13,7 @@ from payments_ledger.errors import AlreadyRefunded, IllegalMove, OrderCancelled,
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.queries import list_balances, list_entries
 from payments_ledger.money import Money
-from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
 from payments_ledger.payments.payment import Status
 from payments_ledger.payments.queries import find_payment, find_payments_of_orders
 from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
@@ -23,7 +23,7 @@ from tests.integration.books import BRL_100, ORIGIN, create_a_payment, settle_a_
 pytestmark = pytest.mark.anyio
 
 
-def pay(tenant: str, order_id: str = "o-1", money: Money = BRL_100) -> PayOrder:
+def pay(tenant: str, order_id: str = "o-1", money: Money | None = BRL_100) -> PayOrder:
     return PayOrder(tenant, order_id, money, ORIGIN)
 
 
@@ -31,7 +31,9 @@ def cancel(tenant: str, order_id: str = "o-1") -> CancelOrder:
     return CancelOrder(tenant, order_id, ORIGIN)
 
 
-async def change(database: Database, *commands: PayOrder | CancelOrder) -> list[Paid | Cancelled | Rejected]:
+async def change(
+    database: Database, *commands: PayOrder | CancelOrder
+) -> list[Paid | NothingToPay | Cancelled | Rejected]:
     async with database.transaction({command.tenant_id for command in commands}) as conn:
         return await change_orders(conn, commands)
 

@@ -176,6 +176,7 @@ CASES: dict[str, Case] = {
     ),
     "orders.lock_orders": lambda conn, w: orders_queries.lock_orders(conn, [(w.tenant_id, "order-1")]),
     "orders.mark_cancelled": lambda conn, w: orders_queries.mark_cancelled(conn, [(w.tenant_id, "order-1")]),
+    "tenants.find_suspended_tenants": lambda conn, w: tenants_queries.find_suspended_tenants(conn, [w.tenant_id]),
     "tenants.find_tenants": lambda conn, w: tenants_queries.find_tenants(conn, [w.tenant_id]),
     "tenants.update_tenant": lambda conn, w: tenants_queries.update_tenant(
         conn, w.tenant_id, name="x", plan=None, region=None

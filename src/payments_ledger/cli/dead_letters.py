@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from payments_ledger.cli.terminal import CANNOT, Json, fail, print_json, progress_bar, read_settings, run
+from payments_ledger.cli.terminal import (
+    CANNOT,
+    Json,
+    fail,
+    print_columns,
+    print_json,
+    progress_bar,
+    read_settings,
+    run,
+    say,
+)
 
 if TYPE_CHECKING:
     from payments_ledger.operations.dead_letters import DeadLetter
@@ -32,11 +42,10 @@ def list_(
     if json:
         print_json(*letters)
         return
-    for letter in letters:
-        # One line each, whatever the width of the terminal, so that it can be searched.
-        since = letter.since or "since unknown"
-        typer.echo(f"{letter.short_id}  {since}  {letter.queue}  {letter.routing_key}: {letter.reason}")
-    if not letters:
+    if letters:
+        rows = [(letter.short_id, letter.since, letter.queue, letter.routing_key, letter.reason) for letter in letters]
+        print_columns(rows, "id", "since", "queue", "routing_key", "reason")
+    else:
         typer.echo("There are no dead letters.")
 
 
@@ -54,15 +63,20 @@ def show(id: Annotated[str, typer.Argument(help="Id, or how it begins.")], json:
         if json:
             print_json(letter)
             continue
-        typer.echo(f"{letter.id} of {letter.queue}: {letter.reason}")
+        say(f"{letter.id} of {letter.queue}: {letter.reason}")
         for name, value in sorted(letter.headers.items()):
-            typer.echo(f"{name}: {value}")
-        typer.echo(f"\n{letter.body}")
+            say(f"{name}: {value}")
+        typer.echo()
+        for line in letter.body.split("\n"):
+            say(line)
 
 
 @commands.command()
 def replay(ids: Ids = None, all_: All = False, json: Json = False) -> None:
-    """Put dead letters back into the queue they came from. Can be repeated: handling a message twice does no harm."""
+    """Put dead letters back into the queue they came from. The audit log tells who did it.
+
+    Can be repeated: handling a message twice does no harm.
+    """
     from payments_ledger.operations.dead_letters import replay_dead_letters
 
     settings, wanted = read_settings(), _chosen(ids, all_)
@@ -77,7 +91,7 @@ def replay(ids: Ids = None, all_: All = False, json: Json = False) -> None:
 
 @commands.command()
 def drop(ids: Ids = None, all_: All = False, json: Json = False) -> None:
-    """Remove dead letters for good."""
+    """Remove dead letters for good. The audit log tells who did it."""
     from payments_ledger.operations.dead_letters import drop_dead_letters, in_memory
 
     settings, wanted = read_settings(), _chosen(ids, all_)

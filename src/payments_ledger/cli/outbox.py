@@ -19,8 +19,10 @@ from payments_ledger.cli.terminal import (
     print_json,
     read_settings,
     run,
+    say,
     until_signalled,
 )
+from payments_ledger.platform.printable import printable
 
 if TYPE_CHECKING:
     from payments_ledger.outbox.queries import OutboxEvent
@@ -104,14 +106,14 @@ def tail(
         async for followed in found:
             if followed.event is None:
                 if not is_away:
-                    errors.print(f"Waiting for PostgreSQL: {followed.away}", markup=False, highlight=False)
+                    errors.print(printable(f"Waiting for PostgreSQL: {followed.away}"), markup=False, highlight=False)
                 is_away = True
                 continue
             is_away = False
             if json:
                 print_json(followed.event)
             else:
-                typer.echo(_line(followed.event))
+                say(_line(followed.event))
 
     with explained(settings):
         asyncio.run(until_signalled(print_events()))

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from payments_ledger.cli.terminal import REFUSED, Json, age, errors, print_json, read_settings, run
+from payments_ledger.platform.printable import printable
 
 if TYPE_CHECKING:
     from payments_ledger.operations.status import Status
@@ -75,7 +76,7 @@ def _print(console: Console, found: "Status") -> None:
         console.print(settlements)
 
     for fault in found.faults:
-        console.print(fault, style="bold red", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(fault), style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, *others: str) -> Table:

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from payments_ledger.platform.printable import printable
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -115,16 +117,23 @@ async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
         undo()
 
 
+def say(text: str) -> None:
+    """Prints a line that may hold what came from outside."""
+    typer.echo(printable(text))
+
+
 def fail(what: str, remedy: str, status: int = REFUSED) -> NoReturn:
+    """`what` may have several lines."""
+    what = "\n".join(map(printable, what.split("\n")))
     errors.print(what, style="bold red", markup=False, highlight=False, soft_wrap=True)
-    errors.print(remedy, markup=False, highlight=False, soft_wrap=True)
+    errors.print(printable(remedy), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(status)
 
 
 def print_json(*values: Any) -> None:
     """One object a line."""
     for value in values:
-        typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+        say(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
 def print_columns(rows: Iterable[Sequence[object]], *headings: str) -> None:
@@ -182,4 +191,5 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(cell: object) -> str:
-    return "" if cell is None else cell.isoformat(" ", "seconds") if isinstance(cell, datetime) else str(cell)
+    text = "" if cell is None else cell.isoformat(" ", "seconds") if isinstance(cell, datetime) else str(cell)
+    return printable(text)

@@ -4,19 +4,24 @@ With RABBITMQ_URL=memory:// there are no queues: what its handler refused is bur
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from payments_ledger.audit import AuditRecord, Origin, record_refusals
+from payments_ledger.auth.tokens import EVERY_TENANT
 from payments_ledger.operations import outbox
+from payments_ledger.operations.opened import opened
 from payments_ledger.operations.people import operator
 from payments_ledger.outbox.queries import OutboxEvent
 from payments_ledger.platform import rabbitmq
+from payments_ledger.platform.exact_json import parse_exact_json
 from payments_ledger.platform.rabbitmq import Queue
 from payments_ledger.platform.settings import MEMORY_URL, Settings
 from payments_ledger.worker import PAYMENTS_QUEUE, orders_queue, tenants_queue
@@ -26,7 +31,12 @@ LIST_LENGTH_MAX = 1000
 # Looking at a message counts as a delivery, and RabbitMQ 4 drops it after 20: well before that it gets a new count.
 LOOKS_MAX = 10
 DELIVERY_COUNT = "x-delivery-count"
+FIRST_DEATH_REASON = "x-first-death-reason"
 OUTBOX = "outbox_events"
+
+REPLAY_AUDIT_ACTION = "dead_letter.replay"
+DROP_AUDIT_ACTION = "dead_letter.drop"
+_TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 type Progress = Callable[[int, int], None]
 """Told how many dead letters were looked at, and how many there are, whenever either changes."""
@@ -72,8 +82,8 @@ async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX)
         return [_of(event) for event in (await outbox.list_buried(settings.database_url))[:limit]]
     found: list[DeadLetter] = []
 
-    async def look(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
-        found.append(_read(queue, incoming))
+    async def look(letter: DeadLetter, _: "_Found") -> None:
+        found.append(letter)
 
     await _for_each(settings, look, limit=limit)
     return found
@@ -84,40 +94,46 @@ async def replay_dead_letters(
 ) -> list[DeadLetter]:
     """Puts the wanted ones back into the queue they came from, confirmed there before they are taken away here.
 
-    Can be repeated and interrupted: at worst a message is handled twice, which does no harm. Raises BrokerAway or
-    Unavailable.
+    The audit log tells of each. Can be repeated and interrupted: at worst a message is handled twice, which does no
+    harm. Raises BrokerAway or Unavailable.
     """
     if in_memory(settings):
         buried = [event for event in await outbox.list_buried(settings.database_url) if wanted(_of(event))]
         return [_of(event) for event in await outbox.retry(settings.database_url, buried, operator())]
     replayed: list[DeadLetter] = []
 
-    async def replay(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
-        letter = _read(queue, incoming)
-        if wanted(letter):
-            await rabbitmq.declare(channel, [queue])
-            marks = {rabbitmq.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
-            await rabbitmq.put(channel, queue.name, rabbitmq.copy_of(incoming, marks))
-            await incoming.ack()
-            replayed.append(letter)
+    async with _audited(settings, REPLAY_AUDIT_ACTION) as audit:
 
-    await _for_each(settings, replay, progress=progress)
+        async def replay(letter: DeadLetter, found: _Found) -> None:
+            if wanted(letter):
+                await audit(letter)
+                await rabbitmq.declare(found.connection, [found.queue])
+                marks = {rabbitmq.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
+                await rabbitmq.put(found.channel, found.queue.name, rabbitmq.copy_of(found.incoming, marks))
+                await found.incoming.ack()
+                replayed.append(letter)
+
+        await _for_each(settings, replay, progress=progress)
     return replayed
 
 
 async def drop_dead_letters(
     settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
 ) -> list[DeadLetter]:
-    """Takes the wanted ones away for good. Raises BrokerAway. What is buried in the outbox cannot be dropped."""
+    """Takes the wanted ones away for good; the audit log tells of each. Raises BrokerAway or Unavailable.
+
+    What is buried in the outbox cannot be dropped.
+    """
     dropped: list[DeadLetter] = []
+    async with _audited(settings, DROP_AUDIT_ACTION) as audit:
 
-    async def drop(channel: AbstractChannel, queue: Queue, incoming: AbstractIncomingMessage) -> None:
-        letter = _read(queue, incoming)
-        if wanted(letter):
-            await incoming.ack()
-            dropped.append(letter)
+        async def drop(letter: DeadLetter, found: _Found) -> None:
+            if wanted(letter):
+                await audit(letter)
+                await found.incoming.ack()
+                dropped.append(letter)
 
-    await _for_each(settings, drop, progress=progress)
+        await _for_each(settings, drop, progress=progress)
     return dropped
 
 
@@ -126,13 +142,68 @@ def having_ids(ids: Sequence[str]) -> Callable[[DeadLetter], bool]:
     return lambda letter: letter.id.startswith(tuple(ids))
 
 
+@asynccontextmanager
+async def _audited(settings: Settings, action: str) -> AsyncIterator[Callable[[DeadLetter], Awaitable[None]]]:
+    """How to write into the audit log what is about to be done to a dead letter, so that nothing is done unseen."""
+    origin = operator()
+    async with opened(settings.database_url, role=None) as database:
+
+        async def write(letter: DeadLetter) -> None:
+            record = _audit(letter, origin, action)
+            async with database.transaction({record.tenant_id, EVERY_TENANT}) as conn:
+                await record_refusals(conn, [record])
+
+        yield write
+
+
+def _audit(letter: DeadLetter, origin: Origin, action: str) -> AuditRecord:
+    detail = {
+        "queue": letter.queue,
+        "routing_key": letter.routing_key,
+        "reason": letter.reason,
+        "message_id": letter.message_id,
+        "body_sha256": sha256(letter.body.encode()).hexdigest(),
+    }
+    # A stranger may have written the id, and PostgreSQL takes no NUL.
+    return AuditRecord(_tenant_of(letter), origin, action, letter.id.replace("\0", ""), detail)
+
+
+def _tenant_of(letter: DeadLetter) -> str:
+    """The tenant that the message names, whether it exists or not; * if it names none."""
+    claimed: Any = letter.headers.get("X-Tenant-Id")
+    if claimed is None:
+        try:
+            content = parse_exact_json(letter.body.encode())
+        except (ValueError, ArithmeticError):
+            content = None
+        if isinstance(content, dict):
+            claimed = content.get("tenant_id", content.get("tenantId"))
+    return claimed if isinstance(claimed, str) and _TENANT_ID.fullmatch(claimed) else EVERY_TENANT
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A dead letter where it lies."""
+
+    connection: AbstractConnection
+    channel: AbstractChannel
+    queue: Queue
+    incoming: AbstractIncomingMessage
+
+
 async def _for_each(
-    settings: Settings, act: Any, *, limit: int | None = None, progress: Progress = _say_nothing
+    settings: Settings,
+    act: Callable[[DeadLetter, _Found], Awaitable[None]],
+    *,
+    limit: int | None = None,
+    progress: Progress = _say_nothing,
 ) -> None:
     """Shows each dead letter there is now to `act` once; what it does not acknowledge goes back in the end."""
     done = total = 0
     for queue in queues_of(settings):
-        async with _channel(settings.rabbitmq_url) as channel:
+        # A connection for each: closing it gives back what was not acknowledged.
+        async with rabbitmq.connected(settings.rabbitmq_url) as connection:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             try:
                 declared = await channel.declare_queue(queue.dead_letters, passive=True)
             except ChannelNotFoundEntity:
@@ -147,18 +218,11 @@ async def _for_each(
                 incoming = await declared.get(fail=False)
                 if incoming is None:
                     break
-                await act(channel, queue, incoming)
+                await act(_read(queue, incoming), _Found(connection, channel, queue, incoming))
                 if not incoming.processed and _looks(incoming) >= LOOKS_MAX:
                     await rabbitmq.put(channel, queue.dead_letters, rabbitmq.copy_of(incoming, _own_marks(incoming)))
                     await incoming.ack()
             progress(done, total)
-
-
-@asynccontextmanager
-async def _channel(url: str) -> AsyncIterator[AbstractChannel]:
-    """A channel for one queue; closing it gives back what was not acknowledged."""
-    async with rabbitmq.connected(url) as connection:
-        yield await connection.channel(publisher_confirms=True, on_return_raises=True)
 
 
 def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
@@ -171,7 +235,7 @@ def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
         id=headers.get(rabbitmq.DEAD_LETTER_ID, fallback),
         queue=queue.name,
         routing_key=headers.get(rabbitmq.ORIGINAL_ROUTING_KEY) or incoming.type or _first_routing_key(incoming),
-        reason=headers.get(rabbitmq.REASON, "put here by the broker"),
+        reason=headers.get(rabbitmq.REASON) or f"put here by the broker: {headers.get(FIRST_DEATH_REASON, 'unknown')}",
         attempts=attempts if isinstance(attempts, int) else None,
         since=headers.get(rabbitmq.DEAD_SINCE),
         message_id=incoming.message_id,

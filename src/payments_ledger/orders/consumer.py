@@ -5,10 +5,10 @@ from prometheus_client import Counter
 
 from payments_ledger.audit import Origin
 from payments_ledger.batching import GroupCommit
-from payments_ledger.errors import OrderCancelled, Rejected, UnknownTenant
+from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.orders.order import NotAnOrder, OrderConfirmed, OrderMessage, read_order
 from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
-from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
 from payments_ledger.platform.messaging import DeadLetter, Later, Message
 from payments_ledger.platform.tracing import begin_trace, is_correlation_id
 
@@ -34,11 +34,10 @@ class OrderMessages:
             money = order.money()
         except NotAnOrder as error:
             raise DeadLetter(str(error)) from None
-        if money is None:
-            _report("nothing to pay", order)
-            return
         outcome = await self._commands.submit(change_orders, PayOrder(order.tenant_id, order.order_id, money, origin))
-        if not isinstance(outcome, Paid):
+        if isinstance(outcome, NothingToPay):
+            _report(NothingToPay.NOTED.value, order)
+        elif not isinstance(outcome, Paid):
             _raise_unless_cancelled(outcome, order)
         elif outcome.payment.money != money:
             AMOUNT_CONFLICTS.inc()
@@ -48,7 +47,7 @@ class OrderMessages:
                 order_id=order.order_id,
                 payment_intent_id=str(outcome.payment.id),
                 kept=str(outcome.payment.money),
-                ignored=str(money),
+                ignored=str(money or "nothing to pay"),
             )
         else:
             ORDERS.labels("paid" if outcome.is_new else "repeated").inc()
@@ -78,11 +77,14 @@ def _read[M: OrderMessage](kind: type[M], message: Message) -> tuple[M, Origin]:
     return order, Origin(PRINCIPAL, None, trace)
 
 
-def _raise_unless_cancelled(outcome: Paid | Cancelled | Rejected, order: OrderMessage) -> None:
+def _raise_unless_cancelled(outcome: Paid | NothingToPay | Cancelled | Rejected, order: OrderMessage) -> None:
     assert isinstance(outcome, Rejected)
     if isinstance(outcome.error, UnknownTenant):
         # It may just not have been synchronized yet.
         raise Later(f"unknown tenant {order.tenant_id}")
+    if isinstance(outcome.error, TenantSuspended):
+        # It may be resumed.
+        raise Later(f"tenant {order.tenant_id} is suspended")
     if not isinstance(outcome.error, OrderCancelled):
         raise DeadLetter(outcome.error.detail)
     _report("not paid, it was cancelled", order)

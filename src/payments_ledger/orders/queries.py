@@ -1,6 +1,7 @@
 """The SQL of orders: one row an order, locked by whoever acts on it."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from payments_ledger.platform.postgres import Connection
 
@@ -8,8 +9,16 @@ type OrderKey = tuple[str, str]
 """The tenant and the order's id."""
 
 
-async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> set[OrderKey]:
-    """Locks the orders in sorted order, adding those not heard of before; returns those that were cancelled."""
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Of the orders that were locked, those that were cancelled before, and those that nobody had heard of."""
+
+    cancelled: set[OrderKey] = field(default_factory=set)
+    new: set[OrderKey] = field(default_factory=set)
+
+
+async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> Locked:
+    """Locks the orders in sorted order, adding those not heard of before."""
     cursor = await conn.execute(
         """
         INSERT INTO orders AS kept (tenant_id, order_id)
@@ -17,11 +26,18 @@ async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> set[Ord
         FROM unnest(%s::text[], %s::text[]) AS wanted (tenant_id, order_id)
         ORDER BY tenant_id, order_id
         ON CONFLICT (tenant_id, order_id) DO UPDATE SET cancelled_at = kept.cancelled_at
-        RETURNING tenant_id, order_id, cancelled_at IS NOT NULL
+        RETURNING tenant_id, order_id, cancelled_at IS NOT NULL, xmax = 0
         """,
         _columns(orders),
     )
-    return {(tenant_id, order_id) for tenant_id, order_id, is_cancelled in await cursor.fetchall() if is_cancelled}
+    locked = Locked()
+    # A row that was there has been locked by this transaction, which its xmax names.
+    for tenant_id, order_id, is_cancelled, is_new in await cursor.fetchall():
+        if is_cancelled:
+            locked.cancelled.add((tenant_id, order_id))
+        if is_new:
+            locked.new.add((tenant_id, order_id))
+    return locked
 
 
 async def mark_cancelled(conn: Connection, orders: Collection[OrderKey]) -> None:

@@ -6,11 +6,11 @@ from enum import Enum
 
 from uuid_utils.compat import uuid7
 
-from payments_ledger.audit import Origin
-from payments_ledger.errors import OrderCancelled, Rejected, UnknownTenant
+from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.money import Money
 from payments_ledger.orders import queries
-from payments_ledger.orders.queries import OrderKey
+from payments_ledger.orders.queries import Locked, OrderKey
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payments_of_orders
 from payments_ledger.payments.use_cases import (
@@ -24,14 +24,18 @@ from payments_ledger.payments.use_cases import (
     refund_payments,
 )
 from payments_ledger.platform.postgres import Connection
-from payments_ledger.tenants.queries import find_tenants
+from payments_ledger.tenants.queries import find_suspended_tenants, find_tenants
+
+NOTHING_TO_PAY_AUDIT_ACTION = "order.nothing_to_pay"
 
 
 @dataclass(frozen=True, slots=True)
 class PayOrder:
+    """`money` is None for an order that costs nothing."""
+
     tenant_id: str
     order_id: str
-    money: Money
+    money: Money | None
     origin: Origin
 
 
@@ -50,6 +54,13 @@ class Paid:
     is_new: bool
 
 
+class NothingToPay(Enum):
+    """The order costs nothing and has no payment; whether it was heard of for the first time."""
+
+    NOTED = "nothing to pay"
+    REPEATED = "nothing to pay, repeated"
+
+
 class Cancelled(Enum):
     """What cancelling an order did to its payment."""
 
@@ -61,17 +72,20 @@ class Cancelled(Enum):
 
 async def change_orders(
     conn: Connection, commands: Sequence[PayOrder | CancelOrder]
-) -> list[Paid | Cancelled | Rejected]:
+) -> list[Paid | NothingToPay | Cancelled | Rejected]:
     """Pays and cancels orders. Both in one use case, so that one statement locks all orders of a batch, sorted.
 
-    An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. Of an
-    order that is to be cancelled, what is not settled is cancelled and what is settled is refunded; without a payment
-    it will never get one. Rejected: UnknownTenant, OrderCancelled for the payment of a cancelled order, and what
-    create_payments rejects.
+    An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. One
+    that costs nothing gets none, and an audit row says so. Of an order that is to be cancelled, what is not settled is
+    cancelled and what is settled is refunded; without a payment it will never get one. Rejected: UnknownTenant,
+    TenantSuspended for a new payment, OrderCancelled for the payment of a cancelled order, and what create_payments
+    rejects.
     """
     tenants = await find_tenants(conn, {command.tenant_id for command in commands})
+    suspended = await find_suspended_tenants(conn, tenants) if tenants else set()
     orders = {_key(command) for command in commands if command.tenant_id in tenants}
-    cancelled = await queries.lock_orders(conn, orders) if orders else set()
+    locked = await queries.lock_orders(conn, orders) if orders else Locked()
+    cancelled = locked.cancelled
     payments = await find_payments_of_orders(conn, orders) if orders else {}
     cancellations = {
         _key(command): command
@@ -83,12 +97,17 @@ async def change_orders(
     new_payments = {
         _key(command): command
         for command in reversed(commands)
-        if isinstance(command, PayOrder) and _key(command) in orders - cancelled - payments.keys()
+        if isinstance(command, PayOrder)
+        and command.money is not None
+        and command.tenant_id not in suspended
+        and _key(command) in orders - cancelled - payments.keys()
     }
     paid, refused = await _pay(conn, list(new_payments.values()))
     payments |= paid
 
-    outcomes: list[Paid | Cancelled | Rejected] = []
+    unheard_of = locked.new
+    audit: list[AuditRecord] = []
+    outcomes: list[Paid | NothingToPay | Cancelled | Rejected] = []
     for command in commands:
         key = _key(command)
         if key not in orders:
@@ -99,9 +118,19 @@ async def change_orders(
             outcomes.append(Rejected(OrderCancelled()))
         elif key in refused:
             outcomes.append(refused[key])
-        else:
+        elif key in payments:
             # Of several commands for one new order the first one made the payment.
             outcomes.append(Paid(payments[key], is_new=new_payments.pop(key, None) is not None))
+        elif command.money is not None:
+            outcomes.append(Rejected(TenantSuspended()))
+        elif key in unheard_of:
+            unheard_of.remove(key)
+            audit.append(AuditRecord(command.tenant_id, command.origin, NOTHING_TO_PAY_AUDIT_ACTION, command.order_id))
+            outcomes.append(NothingToPay.NOTED)
+        else:
+            outcomes.append(NothingToPay.REPEATED)
+    if audit:
+        record_audit(conn, audit)
     return outcomes
 
 
@@ -165,6 +194,7 @@ def _key(command: PayOrder | CancelOrder) -> OrderKey:
 
 
 def _new_payment(command: PayOrder) -> CreatePayment:
+    assert command.money is not None
     return CreatePayment(
         tenant_id=command.tenant_id,
         payment_id=uuid7(),

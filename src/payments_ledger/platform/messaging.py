@@ -60,6 +60,26 @@ Raises DeadLetter (never again), Later (the message steps aside) or Unavailable 
 """
 
 
+# The key of a handler for messages of every type that has none of its own.
+ANY_TYPE = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who handles a message, None for nobody, and what its type is called in the metrics."""
+
+    name: str
+    handler: Handler | None
+
+
+def find_handler(handlers: Mapping[str, Handler], type_: str) -> Route:
+    """Anybody may send us keys of any kind; the metrics have room for those that we know."""
+    for name in (type_, ANY_TYPE):
+        if handler := handlers.get(name):
+            return Route(name, handler)
+    return Route("unknown", None)
+
+
 class Fate(Enum):
     """What became of a message that was published."""
 
@@ -104,17 +124,17 @@ class MemoryBus:
         if handler is None:
             return Delivery(Fate.UNROUTED)
         try:
-            await handle_until_done(handler, message)
+            await handle_until_done(Route(message.type, handler), message)
         except DeadLetter as error:
             return Delivery(Fate.REFUSED, str(error))
         return Delivery(Fate.ROUTED)
 
 
-async def handle_until_done(handler: Handler, message: Message) -> None:
+async def handle_until_done(route: Route, message: Message) -> None:
     """Handles the message where no queue can take it aside: it waits here. Raises DeadLetter."""
     while True:
         try:
-            await handle(handler, message)
+            await handle(route, message)
         except Later:
             await asyncio.sleep(RETRY_SECONDS[min(message.failures, len(RETRY_SECONDS) - 1)])
             message = replace(message, failures=message.failures + 1)
@@ -122,18 +142,17 @@ async def handle_until_done(handler: Handler, message: Message) -> None:
             return
 
 
-async def handle(handler: Handler | None, message: Message) -> None:
+async def handle(route: Route, message: Message) -> None:
     """Calls the handler, again and again while the database is away; raises DeadLetter, or Later a bounded number
     of times, also for a failure that nobody foresaw.
     """
-    # Anybody may send us keys of any kind; the metrics have room for those that we know.
-    type_ = message.type if handler else "unknown"
+    type_ = route.name
     traceparent = message.headers.get("traceparent")
     span = start_span(f"process {type_}", "CONSUMER", parent=traceparent)
     begin_trace(message.headers.get("X-Correlation-Id"), span.traceparent if span else traceparent)
     outcome: str | None = "failed"
     try:
-        await _call_while_unavailable(handler, message)
+        await _call_while_unavailable(route, message)
     except DeadLetter as error:
         _handled(type_, "dead_letter").inc()
         outcome = str(error)
@@ -157,8 +176,8 @@ def _handled(type_: str, outcome: str) -> Counter:
     return MESSAGES_HANDLED.labels(type_, outcome)
 
 
-async def _call_while_unavailable(handler: Handler | None, message: Message) -> None:
-    if handler is None:
+async def _call_while_unavailable(route: Route, message: Message) -> None:
+    if route.handler is None:
         raise DeadLetter(f"nothing here handles {message.type}")
     if len(message.body) > BODY_BYTES_MAX:
         raise DeadLetter(f"the body has {len(message.body)} bytes, {BODY_BYTES_MAX} are allowed")
@@ -166,7 +185,7 @@ async def _call_while_unavailable(handler: Handler | None, message: Message) -> 
     waits = 0
     while True:
         try:
-            return await handler(message)
+            return await route.handler(message)
         except DeadLetter:
             raise
         except Later as error:
@@ -174,7 +193,7 @@ async def _call_while_unavailable(handler: Handler | None, message: Message) -> 
                 raise DeadLetter(f"given up after {attempts} attempts: {error}") from None
             raise
         except Unavailable as error:
-            _handled(message.type, "wait").inc()
+            _handled(route.name, "wait").inc()
             log.warning("message waits", message_id=message.id, type=message.type, reason=str(error))
         except Exception as error:
             log.exception("message failed", message_id=message.id, type=message.type)

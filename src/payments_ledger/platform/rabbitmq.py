@@ -1,6 +1,7 @@
 """RabbitMQ over aio-pika: confirmed publishing and acknowledged consuming, each on a connection of its own."""
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,14 +19,17 @@ from aio_pika.abc import (
     ExchangeType,
     FieldValue,
 )
-from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError, PublishError
 from aiormq import Channel as AmqpChannel
 from aiormq import spec
-from prometheus_client import Gauge
+from aiormq.exceptions import ConnectionInternalError
+from pamqp import encode
+from prometheus_client import Counter, Gauge
 
-from payments_ledger.platform import frames_together
+from payments_ledger.platform import frames_together, lenient_decoding
 from payments_ledger.platform.failpoints import Place, failpoint
 from payments_ledger.platform.messaging import (
+    ATTEMPTS_MAX,
     LATER_SECONDS,
     BrokerAway,
     DeadLetter,
@@ -34,12 +38,18 @@ from payments_ledger.platform.messaging import (
     Handler,
     Later,
     Message,
+    find_handler,
     handle,
 )
+
+lenient_decoding.install()
 
 log = structlog.get_logger(__name__)
 
 MESSAGES_IN_HAND = Gauge("ledger_messages_in_hand", "Messages taken from a queue and not yet handled", ["queue"])
+BROKER_ERRORS = Counter(
+    "ledger_queue_internal_errors_total", "Attempts to consume a queue that the broker answered with 541", ["queue"]
+)
 
 # aio-pika waits for ever while the broker blocks publishers (memory or disk alarm): every call has an end.
 ANSWER_SECONDS_MAX = 5.0
@@ -62,6 +72,21 @@ MARKS = (ORIGINAL_ROUTING_KEY, ORIGINAL_QUEUE, ATTEMPTS, REASON, DEAD_SINCE, DEA
 REASON_LENGTH_MAX = 500
 # The broker's own marks, which a copy must not begin with.
 _BROKER_MARKS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+# Further queues that a sender wishes: a copy would go to them as well, even to the one it came from, for ever.
+_SENDERS_QUEUES = ("CC", "BCC")
+# All headers are in one frame, of at most 128 KiB. A copy of more than this could not bear our marks beside them.
+HEADERS_BYTES_MAX = 64 * 1024
+
+# A message that the broker had to take back so often goes to the dead letters as it is: the last resort against one
+# that ends its consumer each time. As RabbitMQ 4 has it by itself.
+DELIVERIES_MAX = 20
+# Queues that are older than this limit lack it, and cannot be declared with it (docs/operations.md).
+_ARGUMENTS_OF_LATER: dict[str, FieldValue] = {
+    "x-delivery-limit": DELIVERIES_MAX,
+    # The broker keeps such a message until the dead letters have confirmed it; this needs the overflow policy.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
 
 # What aio-pika raises when a connection is refused, lost or mute.
 _AWAY = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
@@ -130,8 +155,8 @@ class RabbitPublisher:
         if self._channel is None or self._connection is None or self._connection.is_closed:
             await self.close()
             self._connection = await _connect(self._url)
+            await declare(self._connection, self._queues)
             channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-            await declare(channel, self._queues)
             await channel.declare_exchange(self._exchange_name, ExchangeType.TOPIC, durable=True)
             underlay = await channel.get_underlay_channel()
             assert isinstance(underlay, AmqpChannel)
@@ -148,7 +173,10 @@ class RabbitConsumer:
         self._handlers = handlers
         self._in_hand: set[asyncio.Task[None]] = set()
         MESSAGES_IN_HAND.labels(queue.name).set_function(lambda: len(self._in_hand))
+        self._internal_errors = BROKER_ERRORS.labels(queue.name)
         self._takes = True
+        # Whether a message was acknowledged since the connection was opened.
+        self._progresses = False
 
     async def run(self) -> None:
         """Consumes until cancelled; what is in hand then is finished, within a limit, and acknowledged."""
@@ -156,16 +184,20 @@ class RabbitConsumer:
         while True:
             connection: AbstractConnection | None = None
             try:
+                self._progresses = False
                 connection = await _connect(self._url)
                 lost = await self._consume(connection)
                 log.info("consuming", queue=self._queue.name)
-                failures = 0
                 await lost.wait()
                 log.warning("broker lost", queue=self._queue.name)
             except _AWAY as error:
+                if isinstance(error, ConnectionInternalError):
+                    self._internal_errors.inc()
                 log.warning("broker away", queue=self._queue.name, reason=f"{type(error).__name__}: {error}")
             finally:
                 await self._close_drained(connection)
+            # To be connected is no progress: a message might end each connection.
+            failures = 0 if self._progresses else failures
             await asyncio.sleep(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
             failures += 1
 
@@ -183,7 +215,7 @@ class RabbitConsumer:
         # A queue that was deleted takes its consumers along, and leaves their channel open.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: lost.set())
         await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
-        await declare(channel, [self._queue])
+        await declare(connection, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
         self._takes = True
 
@@ -203,7 +235,7 @@ class RabbitConsumer:
             # What is put elsewhere is confirmed there before it is acknowledged here.
             await failpoint(Place.CONSUMER_BEFORE_HANDLE)
             try:
-                await handle(self._handlers.get(message.type), message)
+                await handle(find_handler(self._handlers, message.type), message)
             except Later:
                 await self._put_aside(channel, incoming, message)
                 await failpoint(Place.CONSUMER_AFTER_COPY)
@@ -213,6 +245,7 @@ class RabbitConsumer:
             await failpoint(Place.CONSUMER_BEFORE_ACK)
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await incoming.ack()
+            self._progresses = True
             await failpoint(Place.CONSUMER_AFTER_ACK)
         except _AWAY as error:
             # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
@@ -235,7 +268,8 @@ class RabbitConsumer:
         if type_ == self._queue.name:
             type_ = headers.get(ORIGINAL_ROUTING_KEY) or incoming.type or type_
         attempts = incoming.headers.get(ATTEMPTS)
-        failures = attempts if isinstance(attempts, int) and attempts > 0 else 0
+        # Anybody can write the header, and any number into it.
+        failures = min(max(attempts, 0), ATTEMPTS_MAX) if isinstance(attempts, int) else 0
         return Message(incoming.message_id or "", type_, incoming.body, headers, failures)
 
     async def _put_aside(self, channel: AbstractChannel, incoming: AbstractIncomingMessage, message: Message) -> None:
@@ -311,9 +345,9 @@ class QueueGauge:
         if self._channel is None or self._channel.is_closed:
             await self.close()
             self._connection = await _connect(self._url)
-            self._channel = await self._connection.channel()
             # To ask for a queue that is not there would end the channel.
-            await declare(self._channel, self._queues)
+            await declare(self._connection, self._queues)
+            self._channel = await self._connection.channel()
         return self._channel
 
 
@@ -322,27 +356,44 @@ async def _depth(channel: AbstractChannel, name: str, *, is_dead_letters: bool) 
     return Depth(name, is_dead_letters, found.message_count or 0, found.consumer_count or 0)
 
 
-async def declare(channel: AbstractChannel, queues: Sequence[Queue]) -> None:
-    """Declares the queues with their exchanges, bindings and dead-letter queues; can be repeated."""
+async def declare(connection: AbstractConnection, queues: Sequence[Queue]) -> None:
+    """Declares the queues with their exchanges, bindings and dead-letter queues; can be repeated.
+
+    A queue that an older version declared, without a limit of deliveries, is taken as it is.
+    """
     for queue in queues:
-        await channel.declare_queue(
-            queue.dead_letters, durable=True, arguments={"x-queue-type": "quorum"}, timeout=ANSWER_SECONDS_MAX
+        try:
+            await _declare(connection, queue, _ARGUMENTS_OF_LATER)
+        except ChannelPreconditionFailed as error:
+            if not any(name in str(error) for name in _ARGUMENTS_OF_LATER):
+                raise
+            log.warning("queue has no limit of deliveries, see docs/operations.md", queue=queue.name, reason=str(error))
+            await _declare(connection, queue, {})
+
+
+async def _declare(connection: AbstractConnection, queue: Queue, arguments: Mapping[str, FieldValue]) -> None:
+    """On a channel of its own, which a refusal ends."""
+    channel = await connection.channel()
+    await channel.declare_queue(
+        queue.dead_letters, durable=True, arguments={"x-queue-type": "quorum"}, timeout=ANSWER_SECONDS_MAX
+    )
+    declared = await channel.declare_queue(
+        queue.name,
+        durable=True,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": queue.dead_letters,
+            **arguments,
+        },
+        timeout=ANSWER_SECONDS_MAX,
+    )
+    for exchange_name, routing_key in queue.bindings:
+        exchange = await channel.declare_exchange(
+            exchange_name, ExchangeType.TOPIC, durable=True, timeout=ANSWER_SECONDS_MAX
         )
-        declared = await channel.declare_queue(
-            queue.name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": queue.dead_letters,
-            },
-            timeout=ANSWER_SECONDS_MAX,
-        )
-        for exchange_name, routing_key in queue.bindings:
-            exchange = await channel.declare_exchange(
-                exchange_name, ExchangeType.TOPIC, durable=True, timeout=ANSWER_SECONDS_MAX
-            )
-            await declared.bind(exchange, routing_key, timeout=ANSWER_SECONDS_MAX)
+        await declared.bind(exchange, routing_key, timeout=ANSWER_SECONDS_MAX)
+    await channel.close()
 
 
 async def declare_retry(channel: AbstractChannel, queue: Queue, seconds: int) -> None:
@@ -369,12 +420,17 @@ async def put(channel: AbstractChannel, queue_name: str, message: aio_pika.Messa
 
 
 def copy_of(incoming: AbstractIncomingMessage, marks: Mapping[str, FieldValue]) -> aio_pika.Message:
-    """The same message with its headers and `marks`, but without what the broker or we noted on its way before."""
+    """The same message with its headers and `marks`, but without what the broker or we noted on its way before.
+
+    What a sender may put into headers and a client cannot send on is left out, too.
+    """
     headers = {
         name: value
         for name, value in incoming.headers.items()
-        if name not in MARKS and not name.startswith(_BROKER_MARKS)
+        if name not in (*MARKS, *_SENDERS_QUEUES) and not name.startswith(_BROKER_MARKS) and _can_be_sent(name, value)
     }
+    if len(encode.field_table(headers)) > HEADERS_BYTES_MAX:
+        headers = {}
     return aio_pika.Message(
         incoming.body,
         headers={**headers, **marks},
@@ -387,6 +443,14 @@ def copy_of(incoming: AbstractIncomingMessage, marks: Mapping[str, FieldValue]) 
         timestamp=incoming.timestamp,
         app_id=incoming.app_id,
     )
+
+
+def _can_be_sent(name: str, value: FieldValue) -> bool:
+    try:
+        encode.field_table({name: value})
+    except (struct.error, TypeError, ValueError, ArithmeticError, RecursionError):
+        return False
+    return True
 
 
 async def is_up(url: str) -> bool:

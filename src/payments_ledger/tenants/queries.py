@@ -18,6 +18,14 @@ async def require_tenant(conn: Connection, tenant_id: str) -> None:
         raise UnknownTenant
 
 
+async def find_suspended_tenants(conn: Connection, tenant_ids: Collection[str]) -> set[str]:
+    """Those of the tenants, which the transaction must have named, that are suspended."""
+    cursor = await conn.execute(
+        "SELECT tenant_id FROM tenants WHERE tenant_id = ANY (%s) AND suspended_at IS NOT NULL", [list(tenant_ids)]
+    )
+    return {tenant_id for (tenant_id,) in await cursor.fetchall()}
+
+
 async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
     """Adds the tenant unless it exists; whether it was added."""
     cursor = await conn.execute(

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from payments_ledger.platform.printable import printable
 from payments_ledger.verify.audit import Result
 
 
@@ -38,7 +39,7 @@ def print_result(console: Console, result: Result) -> None:
     console.print(f"       {result.broken:>10,} broken    {result.check.name}", highlight=False)
     for failure in result.failures:
         found = ", ".join(f"{name} {_shown(value)}" for name, value in failure.items())
-        console.print(f"       {found}", highlight=False, markup=False)
+        console.print(f"       {printable(found)}", highlight=False, markup=False)
     if result.broken > len(result.failures):
         console.print(f"       … and {result.broken - len(result.failures):,} more", highlight=False)
 
