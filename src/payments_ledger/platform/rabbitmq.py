@@ -59,6 +59,9 @@ ASK_SECONDS = 1.0
 UNROUTED = Delivery(Fate.UNROUTED, "no queue is bound for it")
 # Twice a batch: while one batch is in the database, the next is already here.
 PREFETCH = 400
+# After a connection that was lost before anything was acknowledged, messages are taken one by one for so long: should
+# one of them end each connection, the broker counts the deliveries of that one alone.
+CAREFUL_SECONDS = 10.0
 DRAIN_SECONDS_MAX = 10.0
 
 # Headers that a message gets on its way around: what it was, how often it failed, and why it is dead.
@@ -181,40 +184,44 @@ class RabbitConsumer:
     async def run(self) -> None:
         """Consumes until cancelled; what is in hand then is finished, within a limit, and acknowledged."""
         failures = 0
+        is_careful = False
         while True:
             connection: AbstractConnection | None = None
+            is_lost = True
             try:
                 self._progresses = False
                 connection = await _connect(self._url)
-                lost = await self._consume(connection)
-                log.info("consuming", queue=self._queue.name)
-                await lost.wait()
-                log.warning("broker lost", queue=self._queue.name)
+                lost = await self._consume(connection, prefetch=1 if is_careful else PREFETCH)
+                log.info("consuming", queue=self._queue.name, one_by_one=is_careful)
+                is_lost = await _is_set_within(lost, CAREFUL_SECONDS if is_careful else None)
+                if is_lost:
+                    log.warning("broker lost", queue=self._queue.name)
             except _AWAY as error:
                 if isinstance(error, ConnectionInternalError):
                     self._internal_errors.inc()
                 log.warning("broker away", queue=self._queue.name, reason=f"{type(error).__name__}: {error}")
             finally:
                 await self._close_drained(connection)
+            is_careful = is_lost and (is_careful or (connection is not None and not self._progresses))
             # To be connected is no progress: a message might end each connection.
-            failures = 0 if self._progresses else failures
+            failures = failures if is_lost and not self._progresses else 0
             await asyncio.sleep(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
             failures += 1
 
-    async def _consume(self, connection: AbstractConnection) -> asyncio.Event:
+    async def _consume(self, connection: AbstractConnection, prefetch: int) -> asyncio.Event:
         """Starts consuming; the event is set when the connection or its channel was lost."""
         lost = asyncio.Event()
         async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
-            await self._begin(connection, lost)
+            await self._begin(connection, prefetch, lost)
         return lost
 
-    async def _begin(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
+    async def _begin(self, connection: AbstractConnection, prefetch: int, lost: asyncio.Event) -> None:
         connection.close_callbacks.add(lambda *_: lost.set())
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         channel.close_callbacks.add(lambda *_: lost.set())
         # A queue that was deleted takes its consumers along, and leaves their channel open.
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: lost.set())
-        await channel.set_qos(prefetch_count=PREFETCH, timeout=ANSWER_SECONDS_MAX)
+        await channel.set_qos(prefetch_count=prefetch, timeout=ANSWER_SECONDS_MAX)
         await declare(connection, [self._queue])
         queue = await channel.get_queue(self._queue.name, ensure=False)
         self._takes = True
@@ -269,7 +276,7 @@ class RabbitConsumer:
             type_ = headers.get(ORIGINAL_ROUTING_KEY) or incoming.type or type_
         attempts = incoming.headers.get(ATTEMPTS)
         # Anybody can write the header, and any number into it.
-        failures = min(max(attempts, 0), ATTEMPTS_MAX) if isinstance(attempts, int) else 0
+        failures = min(max(attempts, 0), ATTEMPTS_MAX - 1) if isinstance(attempts, int) else 0
         return Message(incoming.message_id or "", type_, incoming.body, headers, failures)
 
     async def _put_aside(self, channel: AbstractChannel, incoming: AbstractIncomingMessage, message: Message) -> None:
@@ -302,6 +309,14 @@ class RabbitConsumer:
         for task in self._in_hand:
             task.cancel()
         await _close(connection)
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
