@@ -16,6 +16,8 @@ import aio_pika
 from payments_ledger.platform.failpoints import Place
 from payments_ledger.platform.rabbitmq import connected
 from tests.faults.system import System, eventually
+from tests.poison import hostile_metadata
+from tests.raw_amqp import raw_connection
 
 type Strike = Callable[[System, random.Random], None]
 
@@ -372,6 +374,21 @@ def messages_repeated_and_reordered(system: System, choice: random.Random) -> No
 def poison_sent(system: System, choice: random.Random) -> None:
     messages = [("payment.authorized", body) for body in choice.sample(POISON, len(POISON))]
     system.background.run(publish(system.rabbitmq.url, messages))
+
+
+@fault("rabbitmq", needs="postgres")
+def hostile_metadata_sent(system: System, choice: random.Random) -> None:
+    """With bodies that nobody can read, and with those of the latest events, which come again so."""
+    with system.owner() as conn:
+        rows = conn.execute(
+            "SELECT payload::text FROM outbox_events WHERE event_type = 'payment.authorized' ORDER BY id DESC LIMIT 20"
+        ).fetchall()
+    bodies = [b"not JSON", *(body.encode() for (body,) in rows)]
+    frames = list(hostile_metadata("payments.events").values())
+    with raw_connection(system.rabbitmq.url) as raw:
+        for encoded in choice.sample(frames, len(frames)):
+            for body in (b"not JSON", choice.choice(bodies)):
+                assert raw.publish("payments.x", b"payment.authorized", encoded, body)
 
 
 async def publish(url: str, messages: Sequence[tuple[str, bytes]]) -> None:

@@ -1,8 +1,7 @@
 """Messages with metadata as no client library would send it: each is handled or a dead letter, and nothing loops."""
 
 import asyncio
-import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from pamqp.header import ContentHeader
 from payments_ledger.platform import lenient_decoding, messaging, rabbitmq
 from payments_ledger.platform.messaging import ANY_TYPE, DeadLetter, Later, Message
 from payments_ledger.platform.rabbitmq import DELIVERIES_MAX, Queue, RabbitConsumer, connected, copy_of, declare
+from tests.poison import FOREVER, MICROSECONDS_OF_2026, hostile_metadata
 from tests.raw_amqp import (
     RawConnection,
     headers,
@@ -36,7 +36,6 @@ pytestmark = pytest.mark.anyio
 
 TYPE = "it.happened"
 GOOD = b"good"
-MICROSECONDS_OF_2026 = 1_767_225_600_000_000
 
 
 @pytest.fixture
@@ -120,49 +119,7 @@ def publish(raw: RawConnection, queue: Queue, encoded: bytes, body: bytes, key: 
     return raw.publish(queue.bindings[0][0], key, encoded, body)
 
 
-def nested(levels: int) -> bytes:
-    """Lists in lists."""
-    value = long_text(b"")
-    for _ in range(levels):
-        value = long_text(b"A" + value)
-    return b"A" + value
-
-
-FOREVER = timestamp(2**64 - 1)
-HOSTILE: Mapping[str, bytes] = {
-    "a timestamp in microseconds": properties({"timestamp": timestamp(MICROSECONDS_OF_2026)}),
-    "the last timestamp there is": properties({"timestamp": FOREVER}),
-    "a message id that is not UTF-8": properties({"message_id": short_text(b"\xff\xfe")}),
-    "a type that is not UTF-8": properties({"message_type": short_text(b"\xc3")}),
-    "every text that is not UTF-8": properties(
-        dict.fromkeys(("content_type", "content_encoding", "correlation_id", "reply_to", "app_id"), short_text(b"\x80"))
-    ),
-    "a type with a NUL": properties({"message_type": short_text(b"\x00")}),
-    "more attempts than there are numbers": properties({"headers": headers([(b"x-attempts", integer(2**63 - 1))])}),
-    "fewer attempts than none": properties({"headers": headers([(b"x-attempts", integer(-(2**63)))])}),
-    "a header with a timestamp": properties({"headers": headers([(b"h", b"T" + FOREVER)])}),
-    "a header with a double": properties({"headers": headers([(b"h", b"d" + struct.pack(">d", 1e300))])}),
-    "a header with a decimal": properties({"headers": headers([(b"h", b"D\xff\x7f\xff\xff\xff")])}),
-    "a header that is not UTF-8": properties({"headers": headers([(b"h", text(b"\xff"))])}),
-    "a header in a header that is not UTF-8": properties(
-        {"headers": headers([(b"h", b"F" + headers([(b"\xff", text(b"\xff"))]))])}
-    ),
-    "a header's name that is not UTF-8": properties({"headers": headers([(b"\xff" * 255, integer(1))])}),
-    "a header's name that is too long": properties({"headers": headers([(b"n" * 255, integer(1))])}),
-    "lists in lists in lists": properties({"headers": headers([(b"h", nested(9000))])}),
-    "a long list": properties({"headers": headers([(b"h", b"A" + long_text(b"V" * 120_000))])}),
-    "headers that fill a frame": properties({"headers": headers([(b"h", text(b"h" * 130_000))])}),
-    "our marks": properties(
-        {"headers": headers([(name.encode(), b"T" + FOREVER) for name in rabbitmq.MARKS] + [(b"x-death", integer(1))])}
-    ),
-    "another queue, its own": properties({"headers": b""}),
-}
-
-
-def encoded_of(name: str, queue: Queue) -> bytes:
-    if name == "another queue, its own":
-        return properties({"headers": headers([(b"CC", b"A" + long_text(text(queue.name.encode())))])})
-    return HOSTILE[name]
+HOSTILE = hostile_metadata("some.queue")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -171,7 +128,7 @@ async def test_a_message_with_hostile_metadata_is_handled_and_if_it_cannot_succe
 ) -> None:
     monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
     monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 2)
-    heard, encoded = Heard(), encoded_of(name, queue)
+    heard, encoded = Heard(), hostile_metadata(queue.name)[name]
     async with consuming(rabbitmq_server.url, queue, heard):
         with raw_connection(rabbitmq_server.url) as raw:
             for body in (b"well", b"bad", b"later", GOOD):

@@ -1,0 +1,54 @@
+"""Metadata of messages that has ended consumers, each kind by its name."""
+
+import struct
+
+from payments_ledger.platform.rabbitmq import MARKS
+from tests.raw_amqp import headers, integer, long_text, properties, short_text, text, timestamp
+
+
+def nested(levels: int) -> bytes:
+    """Lists in lists."""
+    value = long_text(b"")
+    for _ in range(levels):
+        value = long_text(b"A" + value)
+    return b"A" + value
+
+
+MICROSECONDS_OF_2026 = 1_767_225_600_000_000
+FOREVER = timestamp(2**64 - 1)
+
+
+def hostile_metadata(queue_name: str) -> dict[str, bytes]:
+    """Properties that a broker takes and that have ended consumers; the queue is where they go."""
+    return {
+        "a timestamp in microseconds": properties({"timestamp": timestamp(MICROSECONDS_OF_2026)}),
+        "the last timestamp there is": properties({"timestamp": FOREVER}),
+        "a message id that is not UTF-8": properties({"message_id": short_text(b"\xff\xfe")}),
+        "a type that is not UTF-8": properties({"message_type": short_text(b"\xc3")}),
+        "every text that is not UTF-8": properties(
+            dict.fromkeys(
+                ("content_type", "content_encoding", "correlation_id", "reply_to", "app_id"), short_text(b"\x80")
+            )
+        ),
+        "a type with a NUL": properties({"message_type": short_text(b"\x00")}),
+        "more attempts than there are numbers": properties({"headers": headers([(b"x-attempts", integer(2**63 - 1))])}),
+        "fewer attempts than none": properties({"headers": headers([(b"x-attempts", integer(-(2**63)))])}),
+        "a header with a timestamp": properties({"headers": headers([(b"h", b"T" + FOREVER)])}),
+        "a header with a double": properties({"headers": headers([(b"h", b"d" + struct.pack(">d", 1e300))])}),
+        "a header with a decimal": properties({"headers": headers([(b"h", b"D\xff\x7f\xff\xff\xff")])}),
+        "a header that is not UTF-8": properties({"headers": headers([(b"h", text(b"\xff"))])}),
+        "a header in a header that is not UTF-8": properties(
+            {"headers": headers([(b"h", b"F" + headers([(b"\xff", text(b"\xff"))]))])}
+        ),
+        "a header's name that is not UTF-8": properties({"headers": headers([(b"\xff" * 255, integer(1))])}),
+        "a header's name that is too long": properties({"headers": headers([(b"n" * 255, integer(1))])}),
+        "lists in lists in lists": properties({"headers": headers([(b"h", nested(9000))])}),
+        "a long list": properties({"headers": headers([(b"h", b"A" + long_text(b"V" * 120_000))])}),
+        "headers that fill a frame": properties({"headers": headers([(b"h", text(b"h" * 130_900))])}),
+        "our marks": properties(
+            {"headers": headers([(name.encode(), b"T" + FOREVER) for name in MARKS] + [(b"x-death", integer(1))])}
+        ),
+        "another queue, its own": properties(
+            {"headers": headers([(b"CC", b"A" + long_text(text(queue_name.encode())))])}
+        ),
+    }
