@@ -24,6 +24,7 @@ from payments_ledger.operations.dead_letters import (
     list_dead_letters,
     replay_dead_letters,
 )
+from payments_ledger.operations.people import create_tenant, suspend_tenant
 from payments_ledger.platform import messaging, rabbitmq
 from payments_ledger.platform.messaging import BODY_BYTES_MAX
 from payments_ledger.platform.postgres import driver_url
@@ -255,6 +256,9 @@ BAD_INPUTS = [
     BadInput("X-Tenant-Id names another tenant", captured("o"), tenant_header="tenant_demo"),
     BadInput(f"{BODY_BYTES_MAX} are allowed", b" " * 5_000_000),
     BadInput("nothing here handles order.archived", captured("o"), key="order.archived"),
+    # Beyond the exponents of Python's decimals; the reason may name the number or the whole.
+    BadInput("", captured("o", totalAmount=1).replace(b'"totalAmount": 1', b'"totalAmount": 1e9223372036854775808')),
+    BadInput("", captured("o", totalAmount=1).replace(b'"qty": 3', b'"qty": 1e-9223372036854775809')),
 ]
 
 
@@ -373,6 +377,49 @@ async def test_an_order_waits_for_its_tenant_to_be_synchronized(
         await eventually(lambda: ask(orders_engine, row, tenant_id, tenant=tenant_id) == as_it_is)
 
 
+@pytest.mark.usefixtures("short_delays")
+async def test_an_order_of_a_suspended_tenant_waits_and_is_a_dead_letter_while_cancellations_go_on(
+    orders_engine: Engine,
+) -> None:
+    settings = settings_of(orders_engine)
+    url = settings.database_url
+    tenant_id, paid, late = f"tenant-{uuid4()}", str(uuid4()), str(uuid4())
+    await create_tenant(url, tenant_id=tenant_id, name="S", plan="pro", region="r")
+    statuses = "SELECT order_id, status FROM payment_intents ORDER BY id"
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(paid, tenantId=tenant_id))
+        await service.received(1)
+        await drop_dead_letters(settings, lambda _: True)
+        await suspend_tenant(url, tenant_id, suspended=True)
+        # It is known already: to hear of it again is no new payment.
+        await service.publish(captured(paid, tenantId=tenant_id))
+        await service.publish(captured(late, tenantId=tenant_id))
+        await dead_letters_are(settings, 1)
+        [letter] = await list_dead_letters(settings)
+        assert letter.reason == f"given up after 2 attempts: tenant {tenant_id} is suspended"
+        assert ask(orders_engine, statuses, tenant=tenant_id) == [(paid, "SETTLED")]
+        await service.publish(captured(paid, tenantId=tenant_id), "order.cancelled")
+        refunds = "SELECT 1 FROM ledger_entries WHERE kind = 'refund'"
+        await eventually(lambda: ask(orders_engine, refunds, tenant=tenant_id))
+        await suspend_tenant(url, tenant_id, suspended=False)
+        assert len(await replay_dead_letters(settings, lambda _: True)) == 1
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [late]
+
+
+async def test_an_order_that_costs_nothing_leaves_one_row_in_the_audit_log_and_no_payment(
+    orders_engine: Engine,
+) -> None:
+    settings, free = settings_of(orders_engine), str(uuid4())
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured(free, totalAmount=0))
+        await service.publish(captured(free, totalAmount=0), CHARGE)
+        await service.publish(captured(last := str(uuid4())))
+        assert [json.loads(message.body)["order_id"] for message in await service.received(1)] == [last]
+    assert ask(orders_engine, "SELECT FROM payment_intents WHERE order_id = %s", free) == []
+    told = "SELECT action, principal, correlation_id FROM audit_log WHERE target = %s"
+    assert ask(orders_engine, told, free) == [("order.nothing_to_pay", "orders", "corr-demo-1")]
+
+
 async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operator(orders_engine: Engine) -> None:
     settings = settings_of(orders_engine)
 
@@ -396,7 +443,16 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operato
         assert await replay_dead_letters(settings, having_ids([foreign["id"]])) == []
         await dead_letters_are(settings, 3)
         assert await asyncio.to_thread(command, "drop", letters["{"]["id"]) == [letters["{"]]
-        assert "payments.orders.events" in await asyncio.to_thread(orders_engine.run, "dead-letters", "list")
+        heading, *lines = (await asyncio.to_thread(orders_engine.run, "dead-letters", "list")).splitlines()
+        assert heading.split() == ["id", "since", "queue", "routing_key", "reason"]
+        assert all("payments.orders.events" in line for line in lines)
+        done = "SELECT tenant_id, action, target, detail->>'queue' FROM audit_log WHERE action LIKE 'dead_letter.%%'"
+        # By the tenant in the header, which exists; and by none, for nobody can read whose it is.
+        queue = "payments.orders.events"
+        assert ("tenant_demo", "dead_letter.replay", foreign["id"], queue) in ask(
+            orders_engine, done, tenant="tenant_demo"
+        )
+        assert ("*", "dead_letter.drop", letters["{"]["id"], queue) in ask(orders_engine, done, tenant="*")
         # The broker counts who looks, and would drop what was looked at too often.
         for _ in range(25):
             await dead_letters_are(settings, 2)
