@@ -464,6 +464,39 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operato
         assert "no dead letters" in await asyncio.to_thread(orders_engine.run, "dead-letters", "list")
 
 
+# Sets the window's title, clears the screen, goes back to the line's beginning, as one byte in C1, turns the direction.
+ESCAPES = "\x1b]0;title\x07\x1b[2J\r\x9b2J\u202e"
+
+
+async def test_what_a_sender_wrote_is_shown_to_the_operator_and_not_obeyed_by_the_terminal(
+    orders_engine: Engine,
+) -> None:
+    settings = settings_of(orders_engine)
+    async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
+        await publish_once_bound(service, captured("o", totalAmount=0))
+        await drop_dead_letters(settings, lambda _: True)
+        headers: aio_pika.abc.HeadersType = {"X-Tenant-Id": ESCAPES, ESCAPES: ESCAPES}
+        await service.publish(captured("o", totalAmount=ESCAPES) + f"\n{ESCAPES}".encode(), headers=headers)
+        await service.publish(captured("o", currency=ESCAPES), headers=headers)
+        # As the broker would, with what it takes for a reason.
+        marks: aio_pika.abc.HeadersType = dict.fromkeys(rabbitmq.MARKS, ESCAPES)
+        await service.channel.default_exchange.publish(aio_pika.Message(b"{}", headers=marks), "payments.orders.dlq")
+        await dead_letters_are(settings, 3)
+
+        async def shown(*arguments: str) -> str:
+            return await asyncio.to_thread(orders_engine.run, "dead-letters", *arguments)
+
+        letters = [json.loads(line) for line in (await shown("list", "--json")).splitlines()]
+        assert [letter["headers"].get("X-Tenant-Id") for letter in letters].count(ESCAPES) == 2
+        texts = [await shown("list"), await shown("list", "--json")]
+        for letter in letters:
+            texts += [await shown("show", letter["id"]), await shown("show", letter["id"], "--json")]
+        texts.append(await shown("drop", "--all", "--json"))
+    for text in texts:
+        assert not set(ESCAPES.replace("title", "").replace("[2J", "").replace("]0;", "").replace("2J", "")) & set(text)
+        assert "\\u001b" in text
+
+
 async def dead_letters_are(settings: Settings, count: int) -> None:
     async with asyncio.timeout(20):
         while len(await list_dead_letters(settings)) != count:

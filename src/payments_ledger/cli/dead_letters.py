@@ -66,7 +66,7 @@ def show(id: Annotated[str, typer.Argument(help="Id, or how it begins.")], json:
         say(f"{letter.id} of {letter.queue}: {letter.reason}")
         for name, value in sorted(letter.headers.items()):
             say(f"{name}: {value}")
-        typer.echo()
+        say("")
         for line in letter.body.split("\n"):
             say(line)
 
