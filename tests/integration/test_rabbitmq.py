@@ -334,3 +334,27 @@ async def test_a_failure_that_nobody_foresaw_around_an_acknowledgement_leaves_th
     finally:
         arm({})
     assert await take_all(rabbitmq_server.url, queue.name) == []
+
+
+async def test_a_queue_that_answers_541_is_counted_and_consumed_again_once_its_runbook_was_followed(
+    rabbitmq_server: RabbitmqServer, queue: Queue
+) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.id)
+
+    async with connected(rabbitmq_server.url) as connection:
+        await rabbitmq.declare(connection, [queue])
+    # What a kill right after the declaration leaves: a log without a name.
+    name = f'rabbit_misc:r(<<"/">>, queue, <<"{queue.name}">>)'
+    rabbitmq_server.control("eval", f'rabbit_amqqueue:internal_delete({name}, <<"test">>).')
+    errors = rabbitmq.BROKER_ERRORS.labels(queue.name)
+    async with consuming(rabbitmq_server.url, queue, handle):
+        await eventually(lambda: errors._value.get() >= 2)
+        # docs/runbooks/QueueDamaged.md
+        rabbitmq_server.control("eval", f"ra:force_delete_server(quorum_queues, {{'%2F_{queue.name}', node()}}).")
+        publisher = RabbitPublisher(rabbitmq_server.url, queue.bindings[0][0], [queue])
+        await publisher.publish([message(1)])
+        await eventually(lambda: handled == ["1"])
+        await publisher.close()
