@@ -9,7 +9,14 @@ import psycopg
 import pytest
 
 from payments_ledger.batching import GroupCommit
-from payments_ledger.errors import AlreadyRefunded, IllegalMove, OrderCancelled, Rejected, UnknownTenant
+from payments_ledger.errors import (
+    AlreadyRefunded,
+    IllegalMove,
+    OrderCancelled,
+    Rejected,
+    TenantSuspended,
+    UnknownTenant,
+)
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.queries import list_balances, list_entries
 from payments_ledger.money import Money
@@ -18,6 +25,7 @@ from payments_ledger.payments.payment import Status
 from payments_ledger.payments.queries import find_payment, find_payments_of_orders
 from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
 from payments_ledger.platform.postgres import Database
+from payments_ledger.tenants.queries import suspend_tenant
 from tests.integration.books import BRL_100, ORIGIN, create_a_payment, settle_a_payment
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +205,40 @@ async def test_opposing_streams_of_confirmations_cancellations_and_settlements_a
     assert {by_order[order_id].status for order_id in kept} == {Status.SETTLED}
     # What was cancelled has no payment, a cancelled one, or one whose money went back.
     assert {balance.balance for balance in balances} == {len(kept) * BRL_100.amount}
+
+
+async def test_orders_of_a_suspended_tenant_and_of_nothing_in_one_batch(
+    database: Database, new_tenant: Callable[[], Awaitable[str]]
+) -> None:
+    active, suspended = await new_tenant(), await new_tenant()
+    await change(database, pay(suspended, "paid"))
+    async with database.transaction([suspended]) as conn:
+        await suspend_tenant(conn, suspended)
+    outcomes = await change(
+        database,
+        pay(suspended, "new"),
+        pay(suspended, "paid"),
+        pay(suspended, "free", None),
+        cancel(suspended, "paid"),
+        pay(active, "free", None),
+        pay(active, "free", None),
+        pay(active, "new"),
+        pay(active, "new", None),
+    )
+    assert [_plain(outcome) for outcome in outcomes] == [
+        TenantSuspended,
+        OrderCancelled,
+        NothingToPay.NOTED,
+        Cancelled.PAYMENT_CANCELLED,
+        NothingToPay.NOTED,
+        NothingToPay.REPEATED,
+        True,
+        False,
+    ]
+    assert [_plain(outcome) for outcome in await change(database, pay(active, "free", None))] == [NothingToPay.REPEATED]
+
+
+def _plain(outcome: Paid | NothingToPay | Cancelled | Rejected) -> object:
+    if isinstance(outcome, Rejected):
+        return type(outcome.error)
+    return outcome.is_new if isinstance(outcome, Paid) else outcome
