@@ -107,7 +107,7 @@ class BoundedHttp(HttpToolsProtocol):
             # The parser tells of a field when it has all of it, so an endless one shows only here.
             self._refuse(HEAD_TOO_LARGE if self._in_head else TRAILERS_TOO_LARGE)
         # Blank lines between requests end uvicorn's own watch over an idle connection without beginning a request.
-        elif self._in_head or self.cycle.response_complete:
+        elif not self._unanswered:
             self._watch_head()
 
     def on_message_begin(self) -> None:

@@ -14,6 +14,9 @@ from payments_ledger.platform.http_edge import BoundedHttp
 
 # Many times what the application and the protocol need for any one request.
 TURNS = 50
+# A path whose response takes so long.
+SLOW = b"/slow"
+SLOW_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ async def _note(scope: Scope, receive: Receive, send: Send) -> None:
         if not message["more_body"]:
             break
     outcome.seen[place] = Seen(asked.method, asked.target, asked.headers, body)
-    # As long as a request that waits for its batch, so that requests behind it queue up.
-    await asyncio.sleep(0)
+    # Like a request that waits for its batch, so that requests behind it queue up.
+    await asyncio.sleep(SLOW_SECONDS if target == SLOW else 0)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
 
@@ -93,7 +96,7 @@ _CONFIG = uvicorn.Config(
 )
 
 
-async def _converse(pieces: Iterable[bytes]) -> Outcome:
+async def _converse(pieces: Iterable[bytes], seconds: float) -> Outcome:
     outcome = Outcome()
     transport = _Transport(outcome)
     protocol = BoundedHttp(_CONFIG, ServerState(), {"outcome": outcome})
@@ -108,12 +111,13 @@ async def _converse(pieces: Iterable[bytes]) -> Outcome:
         protocol.data_received(piece)
     for _ in range(TURNS):
         await asyncio.sleep(0)
+    await asyncio.sleep(seconds)
     before = Outcome(list(outcome.seen), outcome.sent, outcome.is_closed)
     protocol.connection_lost(None)
     await asyncio.gather(*protocol.tasks)
     return before
 
 
-def converse(*pieces: bytes) -> Outcome:
-    """What comes of a connection that sends these pieces, one read each."""
-    return asyncio.run(_converse(pieces))
+def converse(*pieces: bytes, seconds: float = 0) -> Outcome:
+    """What has come, so many seconds later, of a connection that sends these pieces, one read each."""
+    return asyncio.run(_converse(pieces, seconds))

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from payments_ledger.platform import http_edge
 from payments_ledger.platform.http_edge import HEAD_BYTES_MAX, PIPELINED_MAX, TRAILER_BYTES_MAX
-from tests.unit.platform.http_connection import Outcome, converse
+from tests.unit.platform.http_connection import SLOW, SLOW_SECONDS, Outcome, converse
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -177,6 +178,19 @@ def test_a_refusal_is_a_problem_document_that_names_what_was_asked_for() -> None
     assert (problem["status"], problem["code"], problem["instance"]) == (400, "bad_request", "/a%0a")
     assert f"x-correlation-id: {problem['correlation_id']}".encode() in head_of_it
     assert f"content-length: {len(body)}".encode() in head_of_it
+
+
+@pytest.mark.parametrize("rest", [b"", GET[:-2]], ids=["alone", "with the beginning of another behind it"])
+def test_the_time_for_a_head_is_not_that_for_a_response(monkeypatch: pytest.MonkeyPatch, rest: bytes) -> None:
+    monkeypatch.setattr(http_edge, "HEAD_SECONDS_MAX", SLOW_SECONDS / 4)
+    outcome = converse(head(target=SLOW) + rest, seconds=SLOW_SECONDS * 2)
+    assert outcome.statuses == [200]
+
+
+def test_whoever_does_not_end_a_head_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_edge, "HEAD_SECONDS_MAX", SLOW_SECONDS / 4)
+    for wire in (b"", b"\r\n", GET[:-2]):
+        assert converse(wire, seconds=SLOW_SECONDS).is_closed
 
 
 def test_after_connection_close_nothing_more_is_served() -> None:
