@@ -11,7 +11,7 @@ import psycopg
 
 from bench.load import LoadFailed, PacedClient, PacedResult, without_pauses
 from bench.servers import Books, Process
-from payments_ledger.platform.postgres import driver_url
+from payments_ledger.postgres.database import driver_url
 
 # Payments under way at once: created or confirmed and not yet SETTLED. It is several times what throughput and latency
 # of an engine at full load need, so it bounds the backlog without slowing anything down.

@@ -12,13 +12,14 @@ from typing import Any
 from uuid_utils.compat import uuid7
 
 from bench.servers import Books, Installation
-from payments_ledger.audit import Origin
-from payments_ledger.currencies import wait_for_currencies
+from payments_ledger.commit.audit import Origin
+from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once, fingerprint
+from payments_ledger.demo.embedded_postgres import PORT, find_programs
 from payments_ledger.errors import Rejected
-from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once, fingerprint
+from payments_ledger.ledger.currencies import wait_for_currencies
 from payments_ledger.money import Money
-from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.schemas import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,
@@ -27,9 +28,8 @@ from payments_ledger.payments.use_cases import (
     create_payments,
     settle_payments,
 )
-from payments_ledger.platform.embedded_postgres import PORT, find_programs
-from payments_ledger.platform.postgres import Database, runtime_role
-from payments_ledger.platform.tracing import Trace
+from payments_ledger.postgres.database import Database, runtime_role
+from payments_ledger.telemetry.tracing import Trace
 
 SCRIPTS = Path(__file__).with_name("pgbench")
 # As many as 64 connections find waiting at once in the database; more only wait for each other there.

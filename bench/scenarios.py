@@ -20,8 +20,8 @@ from bench.lifecycle import follow, pace, sustain
 from bench.load import CREATE_PATH, LoadFailed, WrkResult, wrk
 from bench.machine import Meter, resident_megabytes
 from bench.servers import SECRET, START_SECONDS_MAX, Books, Installation, Process
-from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.settings import MEMORY_URL
+from payments_ledger.process.settings import MEMORY_URL
+from payments_ledger.web.cursors import CursorSigner
 
 BULK_SIZE = 1000
 # Where targets are measured.

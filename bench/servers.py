@@ -20,15 +20,15 @@ from psycopg import Connection, connect, sql
 from psycopg.rows import TupleRow
 from uuid_utils.compat import uuid7
 
-from payments_ledger.auth.policy import ROLE_PERMISSIONS
-from payments_ledger.auth.queries import insert_user
-from payments_ledger.auth.tokens import Identity, Tokens
+from payments_ledger.access.policy import ROLE_PERMISSIONS
+from payments_ledger.access.queries import insert_user
+from payments_ledger.access.tokens import Identity, Tokens
+from payments_ledger.demo.embedded_postgres import EmbeddedPostgres
+from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.migrate import migrate
-from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
-from payments_ledger.platform.postgres import Database, driver_url
-from payments_ledger.seed import add_tenant
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.schema.migrate import migrate
 from tests.services import RabbitmqServer, RedisServer
 
 SECRET = "a secret of the benchmark, longer than 32 bytes"

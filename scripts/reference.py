@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from payments_ledger.errors import LedgerError
-from payments_ledger.platform.problems import status_of
-from payments_ledger.platform.settings import Settings
+from payments_ledger.process.settings import Settings
+from payments_ledger.web.problems import status_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import psycopg
 
+from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.platform.postgres import Connection, Database, driver_url
-from payments_ledger.seed import add_tenant
+from payments_ledger.postgres.database import Connection, Database, driver_url
 
 # It refuses a payment that begins anywhere but at CREATED, and is set aside while the book is written.
 SET_ASIDE = "payment_begins_created"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from payments_ledger.money import learn_currencies
-from payments_ledger.platform.logging import configure_logging
+from payments_ledger.telemetry.logs import configure_logging
 from tests.iso_4217 import CURRENCIES
 from tests.profiles import register_profiles
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
@@ -35,7 +35,7 @@ LONGEST_FIRST = (
     "faults/test_commits.py",
     "faults/test_soak.py",
     "faults/test_rogue_administrators.py",
-    "acceptance/test_leaving.py",
+    "acceptance/test_draining.py",
     "faults/test_clocks_and_leases.py",
     "faults/test_clients.py",
     "faults/test_messages.py",
@@ -46,7 +46,7 @@ LONGEST_FIRST = (
     "acceptance/test_limits.py",
     "acceptance/test_backup.py",
     "acceptance/test_operator.py",
-    "integration/test_rabbitmq.py",
+    "integration/rabbitmq/test_broker.py",
     "acceptance/test_dev.py",
 )
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from payments_ledger.platform.rabbitmq import MARKS
+from payments_ledger.rabbitmq.broker import MARKS
 from tests.raw_amqp import headers, integer, long_text, properties, short_text, text, timestamp
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
 from psycopg import sql
 
-from payments_ledger.platform.embedded_postgres import EmbeddedPostgres, find_programs
+from payments_ledger.demo.embedded_postgres import EmbeddedPostgres, find_programs
 
 # scripts/test.sh sets it to "docker" when a program is missing, cannot be installed, and Docker answers.
 FALLBACK_VARIABLE = "TEST_SERVICES"

@@ -3,7 +3,7 @@
 -- A row's month is that of its key, a UUIDv7 (RFC 9562), which begins with its time: an audit row's own id, and for an
 -- event the id of its payment. So all events of a payment lie together, and their numbers stay unique (ADR 35).
 --
--- This month's partition takes in all that is older, and the worker makes those that follow (retention.py).
+-- This month's partition takes in all that is older, and the worker makes those that follow (schema/retention.py).
 -- Both tables are written anew here; until this transaction ends nobody can write to the old ones.
 
 -- The least UUIDv7 of the moment.

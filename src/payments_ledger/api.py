@@ -10,34 +10,36 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from payments_ledger.admin import routes as admin_routes
-from payments_ledger.auth import routes as auth_routes
-from payments_ledger.auth.access import AccessCache
-from payments_ledger.auth.attempts import attempts_of
-from payments_ledger.auth.logins import Logins
-from payments_ledger.auth.passwords import hash_of_nobody
-from payments_ledger.auth.refusals import Refusals
-from payments_ledger.auth.tokens import Tokens
-from payments_ledger.batching import GroupCommit
-from payments_ledger.chaos import chaos_of
-from payments_ledger.currencies import keep_currencies, try_to_load
+from payments_ledger.access import routes as auth_routes
+from payments_ledger.access.access_cache import AccessCache
+from payments_ledger.access.attempts import attempts_of
+from payments_ledger.access.logins import Logins
+from payments_ledger.access.passwords import hash_of_nobody
+from payments_ledger.access.refusals import Refusals
+from payments_ledger.access.tokens import Tokens
+from payments_ledger.chaos.faults import chaos_of
+from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.ledger import routes as ledger_routes
+from payments_ledger.ledger.currencies import keep_currencies, try_to_load
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.platform import documentation, failpoints, health, metrics
-from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.deadline import Deadline
-from payments_ledger.platform.garbage import collect_seldom
-from payments_ledger.platform.http import InternalRoutes, RequestTrail
-from payments_ledger.platform.leaving import leave_when_asked
-from payments_ledger.platform.logging import configure_logging
-from payments_ledger.platform.openapi import SERVERS, TAGS, complete_document, operation_id
-from payments_ledger.platform.postgres import LOOKUP_SETTINGS, Database, runtime_role
-from payments_ledger.platform.problems import install_problem_handlers
-from payments_ledger.platform.rate_limit import RateLimiter, counters_of
-from payments_ledger.platform.requests import DirectRoutes
-from payments_ledger.platform.settings import Settings
-from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
-from payments_ledger.platform.vitals import note_vitals
+from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, runtime_role
+from payments_ledger.process import failpoints
+from payments_ledger.process.draining import leave_when_asked
+from payments_ledger.process.garbage_collection import collect_seldom
+from payments_ledger.process.settings import Settings
+from payments_ledger.telemetry import metrics
+from payments_ledger.telemetry.logs import configure_logging
+from payments_ledger.telemetry.process_metrics import note_vitals
+from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
+from payments_ledger.tenants import routes as admin_routes
+from payments_ledger.web import documentation, health
+from payments_ledger.web.cursors import CursorSigner
+from payments_ledger.web.deadline import Deadline
+from payments_ledger.web.exact_requests import DirectRoutes
+from payments_ledger.web.openapi import SERVERS, TAGS, complete_document, operation_id
+from payments_ledger.web.problems import install_problem_handlers
+from payments_ledger.web.rate_limit import RateLimiter, counters_of
+from payments_ledger.web.request_trail import InternalRoutes, RequestTrail
 
 # What a browser's script of another origin may send and read, besides what it always may.
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "X-Tenant-Id", "X-Correlation-Id")

@@ -10,13 +10,13 @@ import psycopg
 import structlog
 from prometheus_client import Gauge
 
+from payments_ledger.delivery.queries import measure_backlog
 from payments_ledger.errors import Unavailable
-from payments_ledger.outbox.queries import measure_backlog
+from payments_ledger.messaging.messages import BrokerAway
 from payments_ledger.payments.payment import Status
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
-from payments_ledger.platform.messaging import BrokerAway
-from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.rabbitmq import Queue, QueueGauge
+from payments_ledger.postgres.database import Database
+from payments_ledger.rabbitmq.broker import Queue, QueueGauge
 
 log = structlog.get_logger(__name__)
 

@@ -40,7 +40,7 @@ _known: dict[str, Currency] = {}
 
 
 def learn_currencies(currencies: Iterable[Currency]) -> None:
-    """Makes these the currencies that this process knows, and no others (currencies.py loads them)."""
+    """Makes these the currencies that this process knows, and no others (ledger/currencies.py loads them)."""
     global _known
     _known = {currency.code: currency for currency in currencies}
 

@@ -11,31 +11,32 @@ from fastapi import FastAPI
 from prometheus_client import Histogram
 from pydantic import ValidationError
 
-from payments_ledger.audit import Origin
-from payments_ledger.batching import GroupCommit
-from payments_ledger.chaos import Chaos, DisturbedPublisher, chaos_of
-from payments_ledger.currencies import keep_currencies, wait_for_currencies
+from payments_ledger.chaos.faults import Chaos, DisturbedPublisher, chaos_of
+from payments_ledger.commit.audit import Origin
+from payments_ledger.commit.group_commit import GroupCommit
+from payments_ledger.commit.idempotency import delete_expired_keys
+from payments_ledger.delivery.queries import DueEvent
+from payments_ledger.delivery.relay import Relay
+from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.errors import IllegalMove, Rejected, Unavailable
 from payments_ledger.gauges import Gauges
-from payments_ledger.idempotency import delete_expired_keys
+from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
+from payments_ledger.messaging.messages import DeadLetter, Handler, MemoryBus, Message, Publisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
-from payments_ledger.outbox.queries import DueEvent
-from payments_ledger.outbox.relay import Relay
-from payments_ledger.outbox.reminder import Reminder
 from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
-from payments_ledger.platform import health, metrics
-from payments_ledger.platform.http_server import server_beside
-from payments_ledger.platform.messaging import DeadLetter, Handler, MemoryBus, Message, Publisher
-from payments_ledger.platform.postgres import LOOKUP_SETTINGS, Database, relay_role, runtime_role
-from payments_ledger.platform.rabbitmq import Queue, RabbitConsumer, RabbitPublisher
-from payments_ledger.platform.settings import MEMORY_URL, Settings
-from payments_ledger.platform.tracing import current_trace, traced
-from payments_ledger.platform.vitals import note_vitals
-from payments_ledger.retention import Retention
-from payments_ledger.tenant_sync import TenantMessages
+from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, relay_role, runtime_role
+from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.rabbitmq.broker import Queue, RabbitConsumer, RabbitPublisher
+from payments_ledger.schema.retention import Retention
+from payments_ledger.telemetry import metrics
+from payments_ledger.telemetry.process_metrics import note_vitals
+from payments_ledger.telemetry.tracing import current_trace, traced
+from payments_ledger.tenants.consumer import TenantMessages
 from payments_ledger.verify.watch import Watch
+from payments_ledger.web import health
+from payments_ledger.web.server import server_beside
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from payments_ledger.cli import app
-from payments_ledger.platform.logging import configure_logging
+from payments_ledger.telemetry.logs import configure_logging
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 from tests.services import free_port as free_port
 

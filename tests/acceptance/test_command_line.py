@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from payments_ledger.cli import books
+from payments_ledger.cli import database as books
 from payments_ledger.cli import dead_letters as dead_letters_cli
 from payments_ledger.operations import dead_letters
 from payments_ledger.verify import audit

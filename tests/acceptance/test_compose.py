@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from payments_ledger.platform.postgres import driver_url
-from payments_ledger.platform.settings import Settings
+from payments_ledger.postgres.database import driver_url
+from payments_ledger.process.settings import Settings
 from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
 from tests.services import RABBITMQ_SETTINGS, PostgresServer, RabbitmqServer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from payments_ledger.platform.settings import Settings
+from payments_ledger.process.settings import Settings
 from tests.acceptance.conftest import PROGRAM, eventually, free_port
 from tests.acceptance.test_smoke import smoke
 

@@ -18,17 +18,18 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from payments_ledger.api import create_app
+from payments_ledger.messaging import messages as messaging
+from payments_ledger.messaging.messages import BODY_BYTES_MAX
 from payments_ledger.operations.dead_letters import (
     drop_dead_letters,
     having_ids,
     list_dead_letters,
     replay_dead_letters,
 )
-from payments_ledger.operations.people import create_tenant, suspend_tenant
-from payments_ledger.platform import messaging, rabbitmq
-from payments_ledger.platform.messaging import BODY_BYTES_MAX
-from payments_ledger.platform.postgres import driver_url
-from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.operations.users import create_tenant, suspend_tenant
+from payments_ledger.postgres.database import driver_url
+from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.rabbitmq import broker as rabbitmq
 from payments_ledger.worker import Worker
 from tests.acceptance.conftest import Engine
 from tests.services import PostgresServer

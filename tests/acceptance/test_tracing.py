@@ -167,7 +167,7 @@ async def serve():
     create_app_from_environment()
 
 asyncio.run(serve())
-print([name for name in sys.modules if name.startswith(("opentelemetry.exporter", "payments_ledger.platform.spans"))])
+print([name for name in sys.modules if name.startswith(("opentelemetry.exporter", "payments_ledger.telemetry.spans"))])
 """
     python = (PROGRAM.with_name("python"), "-c", script)
     done = subprocess.run(python, env=engine.environment, check=True, capture_output=True, text=True)

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 from psycopg.rows import TupleRow
 
-from payments_ledger.platform.postgres import driver_url
+from payments_ledger.postgres.database import driver_url
 from payments_ledger.verify.audit import audit
 from tests.faults.background import Background
 from tests.faults.engine import PROGRAM, Process

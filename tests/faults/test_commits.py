@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from payments_ledger.errors import DatabaseAway, OutcomeUnknown
-from payments_ledger.platform.postgres import Database, driver_url
+from payments_ledger.postgres.database import Database, driver_url
 from tests.faults.background import Background
 from tests.faults.proxy import Proxy
 from tests.services import PostgresServer

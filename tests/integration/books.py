@@ -4,13 +4,13 @@ from http import HTTPStatus
 
 from uuid_utils.compat import uuid7
 
-from payments_ledger.audit import Origin
+from payments_ledger.commit.audit import Origin
+from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once
 from payments_ledger.errors import Rejected
-from payments_ledger.idempotency import Answer, Keyed, Operation, Scope, answer_once
 from payments_ledger.money import Money
-from payments_ledger.payments.documents import payment_body
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.routes import PATH
+from payments_ledger.payments.schemas import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,
@@ -19,8 +19,8 @@ from payments_ledger.payments.use_cases import (
     create_payments,
     settle_payments,
 )
-from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.tracing import Trace
+from payments_ledger.postgres.database import Database
+from payments_ledger.telemetry.tracing import Trace
 
 ORIGIN = Origin("tester", "127.0.0.1", Trace("corr-test"))
 BRL_100 = Money(10_000, "BRL")

@@ -11,16 +11,16 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from payments_ledger.access.policy import ROLE_PERMISSIONS
+from payments_ledger.access.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.api import create_app
-from payments_ledger.auth.policy import ROLE_PERMISSIONS
-from payments_ledger.auth.tokens import EVERY_TENANT, Identity, Tokens
-from payments_ledger.batching import GroupCommit
+from payments_ledger.commit.group_commit import GroupCommit
+from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.migrate import migrate
-from payments_ledger.platform.postgres import Database, driver_url, runtime_role
-from payments_ledger.platform.settings import MEMORY_URL, Settings
-from payments_ledger.seed import add_tenant
+from payments_ledger.postgres.database import Database, driver_url, runtime_role
+from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.schema.migrate import migrate
 from tests.services import PostgresServer
 
 SECRET = "a secret of more than thirty-two bytes"

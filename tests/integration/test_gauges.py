@@ -10,15 +10,15 @@ import pytest
 from alembic import command
 from prometheus_client import REGISTRY
 
+from payments_ledger.delivery.queries import Backlog, measure_backlog
+from payments_ledger.demo.seed import add_tenant
 from payments_ledger.gauges import ASK_SECONDS, Gauges
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.migrate import migrate
-from payments_ledger.outbox.queries import Backlog, measure_backlog
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.payments.use_cases import CancelPayment, cancel_payments
-from payments_ledger.platform.postgres import Database, driver_url, relay_role, runtime_role
-from payments_ledger.seed import add_tenant
+from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
+from payments_ledger.schema.migrate import migrate
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
 from tests.services import PostgresServer

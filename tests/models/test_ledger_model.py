@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
-from payments_ledger.batching import GroupCommit, UseCase
+from payments_ledger.commit.group_commit import GroupCommit, UseCase
+from payments_ledger.commit.idempotency import Answer, Keyed, Scope, answer_once
+from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import Rejected
-from payments_ledger.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts, list_balances
-from payments_ledger.migrate import migrate
 from payments_ledger.money import AMOUNT_MAX, Money, format_amount
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
 from payments_ledger.payments.payment import Payment
@@ -41,8 +41,8 @@ from payments_ledger.payments.use_cases import (
     refund_payments,
     settle_payments,
 )
-from payments_ledger.platform.postgres import Connection, Database, auditor_role, runtime_role
-from payments_ledger.seed import add_tenant
+from payments_ledger.postgres.database import Connection, Database, auditor_role, runtime_role
+from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, look
 from payments_ledger.verify.checks import CHECKS
 from tests.integration.books import ORIGIN

@@ -6,7 +6,7 @@ import pytest
 
 from payments_ledger import errors
 from payments_ledger.errors import LedgerError
-from payments_ledger.platform.problems import status_of
+from payments_ledger.web.problems import status_of
 
 
 def all_errors(kind: type[LedgerError] = LedgerError) -> list[type[LedgerError]]:

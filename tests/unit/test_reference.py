@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from payments_ledger.api import create_app
-from payments_ledger.platform.settings import Settings
+from payments_ledger.process.settings import Settings
 from scripts.reference import (
     FOLDER,
     FOR_TESTS,

@@ -42,7 +42,9 @@ def test_a_name_that_is_taken_is_found(name: str, tmp_path: Path) -> None:
     assert len(offences("shadowing-names", tmp_path, **{f"{PACKAGE}/{name}": ""})) == 1
 
 
-@pytest.mark.parametrize("name", ["money.py", "payments/use_cases.py", "ledger/__init__.py", "web/routes.py", "dev.py"])
+@pytest.mark.parametrize(
+    "name", ["money.py", "payments/use_cases.py", "ledger/__init__.py", "web/routes.py", "demo/dev.py"]
+)
 def test_a_name_of_our_own_is_none(name: str, tmp_path: Path) -> None:
     assert offences("shadowing-names", tmp_path, **{f"{PACKAGE}/{name}": ""}) == []
 

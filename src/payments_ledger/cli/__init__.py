@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from payments_ledger.cli import books, dead_letters, documents, outbox, processes, status, tenants, users
+from payments_ledger.cli import database as books
+from payments_ledger.cli import dead_letters, outbox, processes, status, tenants, users
+from payments_ledger.cli import reference as documents
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from payments_ledger.cli.terminal import CANNOT, errors, fail
 
 if TYPE_CHECKING:
-    from payments_ledger.platform.settings import Settings
+    from payments_ledger.process.settings import Settings
 
 DATA_VARIABLE = "LEDGER_DATA"
 DATA_FOLDER = ".ledger"
@@ -23,14 +23,14 @@ def with_embedded_engine(settings: "Settings") -> "Settings":
     if given or settings.app_env == "production" or not (folder / "postgres" / "data").exists():
         return settings
 
-    from payments_ledger.platform.embedded_postgres import EmbeddedPostgres
-    from payments_ledger.platform.settings import MEMORY_URL
+    from payments_ledger.demo.embedded_postgres import EmbeddedPostgres
+    from payments_ledger.process.settings import MEMORY_URL
 
     postgres = EmbeddedPostgres(folder / "postgres")
     if not postgres.is_listening():
         what = f"The engine in {folder} is not running, and DATABASE_URL names no other one."
         fail(what, "Start it with ./scripts/dev.sh, or set DATABASE_URL.", CANNOT)
     errors.print(f"Using the engine in {folder}.", style="dim", markup=False, highlight=False, soft_wrap=True)
-    # As dev.py has it, whatever the environment says.
+    # As demo/dev.py has it, whatever the environment says.
     services = {"database_url": postgres.url(), "redis_url": MEMORY_URL, "rabbitmq_url": MEMORY_URL}
     return settings.model_copy(update=services)

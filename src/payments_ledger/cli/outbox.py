@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from payments_ledger.cli.printable import printable
 from payments_ledger.cli.terminal import (
     AnyTenant,
     Json,
@@ -22,10 +23,9 @@ from payments_ledger.cli.terminal import (
     say,
     until_signalled,
 )
-from payments_ledger.platform.printable import printable
 
 if TYPE_CHECKING:
-    from payments_ledger.outbox.queries import OutboxEvent
+    from payments_ledger.delivery.queries import OutboxEvent
 
 commands = typer.Typer(no_args_is_help=True, help="Events that are not published yet: look at them, publish them.")
 
@@ -69,7 +69,7 @@ def retry(
     """Have events published now, with their attempts counted from zero. The audit log tells who did it."""
     from payments_ledger.operations.outbox import find_events, list_buried
     from payments_ledger.operations.outbox import retry as retry_events
-    from payments_ledger.operations.people import operator
+    from payments_ledger.operations.users import operator
 
     if bool(ids or aggregate) == all_buried:
         raise typer.BadParameter("Say which: ids, --aggregate, or --all-buried.")

@@ -28,8 +28,8 @@ def api(
     """
     import uvicorn
 
-    from payments_ledger.platform.http_server import EngineHttp, Supervisor
-    from payments_ledger.platform.metrics import shared_by_processes
+    from payments_ledger.telemetry.metrics import shared_by_processes
+    from payments_ledger.web.server import EngineHttp, Supervisor
 
     settings = read_settings(serves=True)
     config = uvicorn.Config(
@@ -67,9 +67,9 @@ def worker(
     """Publish the outbox, settle what was authorized, clear what ran out."""
     import uvloop
 
-    from payments_ledger.platform import failpoints
-    from payments_ledger.platform.garbage import collect_seldom
-    from payments_ledger.platform.tracing import export_spans, stop_exporting_spans
+    from payments_ledger.process import failpoints
+    from payments_ledger.process.garbage_collection import collect_seldom
+    from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
     from payments_ledger.worker import Worker
 
     settings = read_settings(serves=True)
@@ -84,7 +84,7 @@ def worker(
 
 def _bind(host: str, port: int, setting: str) -> socket.socket:
     """The port for a server to listen at; ends the command if it cannot be had."""
-    from payments_ledger.platform.http_server import bind
+    from payments_ledger.web.server import bind
 
     try:
         return bind(host, port)
@@ -104,11 +104,11 @@ def dev(
     ] = Path(DATA_FOLDER),
 ) -> None:
     """Run everything on an embedded PostgreSQL, walk one payment to SETTLED, then serve until Ctrl-C."""
-    from payments_ledger.platform.embedded_postgres import EmbeddedPostgresError
+    from payments_ledger.demo.embedded_postgres import EmbeddedPostgresError
 
     try:
         # httpx and the embedded PostgreSQL are an optional extra that production goes without.
-        from payments_ledger import dev as development
+        from payments_ledger.demo import dev as development
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed.", "pip install payments-ledger[embedded]", CANNOT)
     listener = _bind(development.HOST, port, "--port")

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from payments_ledger.cli.printable import printable
 from payments_ledger.cli.terminal import REFUSED, Json, age, errors, print_json, read_settings, run
-from payments_ledger.platform.printable import printable
 
 if TYPE_CHECKING:
     from payments_ledger.operations.status import Status

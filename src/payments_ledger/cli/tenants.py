@@ -7,7 +7,7 @@ import typer
 from payments_ledger.cli.terminal import Json, print_columns, print_json, read_settings, run
 
 if TYPE_CHECKING:
-    from payments_ledger.admin.queries import Tenant
+    from payments_ledger.tenants.admin_queries import Tenant
 
 commands = typer.Typer(no_args_is_help=True, help="Tenants: add them, suspend them, let them go on.")
 
@@ -27,7 +27,7 @@ def _new_id(id: str) -> str:  # noqa: A002
 @commands.command("list")
 def list_(json: Json = False) -> None:
     """List every tenant."""
-    from payments_ledger.operations.people import list_tenants
+    from payments_ledger.operations.users import list_tenants
 
     settings = read_settings()
     _tell(run(settings, list_tenants(settings.database_url)), json)
@@ -42,7 +42,7 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a tenant, with the roles, policies and accounts that every tenant begins with."""
-    from payments_ledger.operations.people import create_tenant
+    from payments_ledger.operations.users import create_tenant
 
     settings = read_settings()
     work = create_tenant(settings.database_url, tenant_id=id, name=name or id, plan=plan, region=region)
@@ -62,7 +62,7 @@ def resume(id: Id, json: Json = False) -> None:  # noqa: A002
 
 
 def _set_suspended(id: str, suspended: bool, json: bool) -> None:  # noqa: A002
-    from payments_ledger.operations.people import suspend_tenant
+    from payments_ledger.operations.users import suspend_tenant
 
     settings = read_settings()
     _tell([run(settings, suspend_tenant(settings.database_url, id, suspended=suspended))], json)

@@ -14,13 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from payments_ledger.platform.printable import printable
+from payments_ledger.cli.printable import printable
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from payments_ledger.errors import LedgerError
-    from payments_ledger.platform.settings import Settings
+    from payments_ledger.process.settings import Settings
 
 # Exit statuses; 2 is for a command line that cannot be understood.
 REFUSED = 1
@@ -43,8 +43,8 @@ def read_settings(*, serves: bool = False, asks: bool = True) -> "Settings":
     """
     from pydantic import ValidationError
 
-    from payments_ledger.platform.logging import configure_logging
-    from payments_ledger.platform.settings import Settings
+    from payments_ledger.process.settings import Settings
+    from payments_ledger.telemetry.logs import configure_logging
 
     try:
         settings = Settings()
@@ -76,13 +76,13 @@ def explained(settings: "Settings") -> Iterator[None]:
     import psycopg
 
     from payments_ledger.errors import DatabaseAway, LedgerError, SchemaMissing, Unavailable
-    from payments_ledger.platform.messaging import BrokerAway
-    from payments_ledger.platform.redis import RedisAway
+    from payments_ledger.messaging.messages import BrokerAway
+    from payments_ledger.redis.pipeline import RedisAway
 
     try:
         yield
     except DatabaseAway:
-        from payments_ledger.operations.opened import why_away
+        from payments_ledger.operations.connections import why_away
 
         reason = asyncio.run(why_away(settings.database_url)) or "it did not answer in time"
         fail(f"PostgreSQL cannot be reached: {reason}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
@@ -105,7 +105,7 @@ def explained(settings: "Settings") -> Iterator[None]:
 
 async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
     """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case. A second one ends it."""
-    from payments_ledger.platform.leaving import leave_when_asked
+    from payments_ledger.process.draining import leave_when_asked
 
     task = asyncio.create_task(work)
     undo = leave_when_asked(task.cancel)

@@ -19,7 +19,7 @@ from payments_ledger.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from payments_ledger.admin.queries import User
+    from payments_ledger.tenants.admin_queries import User
 
 commands = typer.Typer(no_args_is_help=True, help="Users: add them, disable them, give them roles.")
 
@@ -43,7 +43,7 @@ def _new_email(email: str) -> str:
 @commands.command("list")
 def list_(tenant: Tenant, json: Json = False) -> None:
     """List every user of a tenant."""
-    from payments_ledger.operations.people import list_users
+    from payments_ledger.operations.users import list_users
 
     settings = read_settings()
     _tell(run(settings, list_users(settings.database_url, tenant)), json)
@@ -58,7 +58,7 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a user. Asks for the password, or reads it from standard input if that is not a terminal."""
-    from payments_ledger.operations.people import create_user
+    from payments_ledger.operations.users import create_user
 
     given = _all_roles(roles, role)
     if not given:
@@ -86,7 +86,7 @@ def give(
     email: Email, tenant: Tenant, roles: RoleArguments = None, role: RoleOptions = None, json: Json = False
 ) -> None:
     """Give a user exactly these roles, and take all others away; without any, all are taken away."""
-    from payments_ledger.operations.people import give_roles
+    from payments_ledger.operations.users import give_roles
 
     settings = read_settings()
     _tell([run(settings, give_roles(settings.database_url, tenant, email, _all_roles(roles, role)))], json)
@@ -99,8 +99,8 @@ def _all_roles(arguments: list[str] | None, options: list[str] | None) -> frozen
 @commands.command()
 def unlock(email: Email, tenant: AnyTenant = None, json: Json = False) -> None:
     """Let a user log in again at once after too many failures, from everywhere."""
-    from payments_ledger.operations.people import find_tenants_of_user, unlock_user
-    from payments_ledger.platform.settings import MEMORY_URL
+    from payments_ledger.operations.users import find_tenants_of_user, unlock_user
+    from payments_ledger.process.settings import MEMORY_URL
 
     settings = read_settings()
     tenants = run(settings, find_tenants_of_user(settings.database_url, email, tenant))
@@ -123,7 +123,7 @@ def unlock(email: Email, tenant: AnyTenant = None, json: Json = False) -> None:
 
 
 def _set_disabled(email: str, tenant: str, disabled: bool, json: bool) -> None:
-    from payments_ledger.operations.people import disable_user
+    from payments_ledger.operations.users import disable_user
 
     settings = read_settings()
     _tell([run(settings, disable_user(settings.database_url, tenant, email, disabled=disabled))], json)

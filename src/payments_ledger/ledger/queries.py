@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from payments_ledger.ledger.entry import Account, AccountType, Balance, Entry, PostedEntry, Posting
 from payments_ledger.ledger.period import Period, split_by_day
 from payments_ledger.money import Money
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
-from payments_ledger.auth.policy import Permission
+from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
+from payments_ledger.access.policy import Permission
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
 from payments_ledger.ledger.period import Period
 from payments_ledger.money import format_amount
-from payments_ledger.platform.cursors import CursorSigner
-from payments_ledger.platform.pages import PAGE_LIMIT, Cursor, Limit, json_array, link_to_next
-from payments_ledger.platform.parameters import Instant
-from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import documented
+from payments_ledger.postgres.database import Database
+from payments_ledger.web.cursors import CursorSigner
+from payments_ledger.web.paging import PAGE_LIMIT, Cursor, Limit, json_array, link_to_next
+from payments_ledger.web.parameters import Instant
+from payments_ledger.web.problems import documented
 
 router = APIRouter(prefix="/v1/ledger", tags=["ledger"], route_class=CallerRoute)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.entry import Entry
-from payments_ledger.platform.postgres import Connection, transaction_time
+from payments_ledger.postgres.database import Connection, transaction_time
 
 
 async def post_entries(conn: Connection, entries: Sequence[Entry]) -> None:

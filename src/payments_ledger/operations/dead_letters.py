@@ -14,16 +14,16 @@ from typing import Any
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from payments_ledger.audit import AuditRecord, Origin, record_refusals
-from payments_ledger.auth.tokens import EVERY_TENANT
+from payments_ledger.access.tokens import EVERY_TENANT
+from payments_ledger.commit.audit import AuditRecord, Origin, record_refusals
+from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.operations import outbox
-from payments_ledger.operations.opened import opened
-from payments_ledger.operations.people import operator
-from payments_ledger.outbox.queries import OutboxEvent
-from payments_ledger.platform import rabbitmq
-from payments_ledger.platform.exact_json import parse_exact_json
-from payments_ledger.platform.rabbitmq import Queue
-from payments_ledger.platform.settings import MEMORY_URL, Settings
+from payments_ledger.operations.connections import opened
+from payments_ledger.operations.users import operator
+from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.rabbitmq import broker as rabbitmq
+from payments_ledger.rabbitmq.broker import Queue
+from payments_ledger.validation.exact_json import parse_exact_json
 from payments_ledger.worker import PAYMENTS_QUEUE, orders_queue, tenants_queue
 
 # A list is for reading; what is behind it comes up once these are dealt with.

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import psycopg
 
-from payments_ledger.audit import AuditRecord, Origin, change, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, change, record_audit
+from payments_ledger.delivery import queries
+from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.errors import Unavailable
-from payments_ledger.operations.opened import opened, transaction
-from payments_ledger.outbox import queries
-from payments_ledger.outbox.queries import OutboxEvent
-from payments_ledger.platform.postgres import acting_as, auditor_role, relay_role, transaction_time
+from payments_ledger.operations.connections import opened, transaction
+from payments_ledger.postgres.database import acting_as, auditor_role, relay_role, transaction_time
 from payments_ledger.tenants.queries import require_tenant
 
 POLL_SECONDS = 0.25

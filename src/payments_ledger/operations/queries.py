@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 import structlog
 from prometheus_client import Counter
 
-from payments_ledger.audit import Origin
-from payments_ledger.batching import GroupCommit
+from payments_ledger.commit.audit import Origin
+from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
+from payments_ledger.messaging.messages import DeadLetter, Later, Message
 from payments_ledger.orders.order import NotAnOrder, OrderConfirmed, OrderMessage, read_order
 from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
-from payments_ledger.platform.messaging import DeadLetter, Later, Message
-from payments_ledger.platform.tracing import begin_trace, is_correlation_id
+from payments_ledger.telemetry.tracing import begin_trace, is_correlation_id
 
 log = structlog.get_logger(__name__)
 

@@ -19,10 +19,10 @@ from pydantic.alias_generators import to_camel
 
 from payments_ledger.errors import InvalidAmount, LedgerError
 from payments_ledger.money import Money, exponent_of, parse_money, parse_number
-from payments_ledger.payments.card_numbers import holds_card_number
-from payments_ledger.platform.exact_json import parse_exact_json
-from payments_ledger.platform.faults import invalid_body
-from payments_ledger.platform.texts import Matching
+from payments_ledger.validation.card_numbers import holds_card_number
+from payments_ledger.validation.exact_json import parse_exact_json
+from payments_ledger.validation.faults import invalid_body
+from payments_ledger.validation.texts import Matching
 
 ORDER_CONFIRMED = "order.confirmed"
 ORDER_CANCELLED = "order.cancelled"

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 type OrderKey = tuple[str, str]
 """The tenant and the order's id."""

@@ -6,7 +6,7 @@ from enum import Enum
 
 from uuid_utils.compat import uuid7
 
-from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
 from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.money import Money
 from payments_ledger.orders import queries
@@ -23,7 +23,7 @@ from payments_ledger.payments.use_cases import (
     create_payments,
     refund_payments,
 )
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 from payments_ledger.tenants.queries import find_suspended_tenants, find_tenants
 
 NOTHING_TO_PAY_AUDIT_ACTION = "order.nothing_to_pay"

@@ -7,10 +7,10 @@ from uuid import UUID
 from pydantic import BaseModel
 from uuid_utils.compat import uuid7
 
+from payments_ledger.commit.events import Event
 from payments_ledger.money import format_amount
-from payments_ledger.outbox.outbox import Event
 from payments_ledger.payments.payment import Payment, Status
-from payments_ledger.platform.tracing import Trace
+from payments_ledger.telemetry.tracing import Trace
 
 PAYMENT_INTENT_CREATED = "payment.intent.created"
 PAYMENT_AUTHORIZED = "payment.authorized"

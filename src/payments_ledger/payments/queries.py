@@ -9,7 +9,7 @@ from psycopg.rows import class_row, dict_row
 
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment, Status
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 
 async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:

@@ -9,11 +9,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from uuid_utils.compat import uuid7
 
-from payments_ledger.audit import Origin
-from payments_ledger.auth.caller import TENANT_PROBLEMS, Caller, admit, identify, tenant_headers
-from payments_ledger.auth.policy import Permission
-from payments_ledger.auth.refusals import Refusals
-from payments_ledger.batching import Command, GroupCommit
+from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, admit, identify, tenant_headers
+from payments_ledger.access.policy import Permission
+from payments_ledger.access.refusals import Refusals
+from payments_ledger.commit.audit import Origin
+from payments_ledger.commit.group_commit import Command, GroupCommit
+from payments_ledger.commit.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
 from payments_ledger.errors import (
     Forbidden,
     Invalid,
@@ -22,8 +23,9 @@ from payments_ledger.errors import (
     PaymentNotFound,
     Rejected,
 )
-from payments_ledger.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
-from payments_ledger.payments.documents import (
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.queries import find_payment
+from payments_ledger.payments.schemas import (
     INTENT_EXAMPLE,
     BatchOutcomes,
     PaymentIntent,
@@ -33,8 +35,6 @@ from payments_ledger.payments.documents import (
     payment_body,
     read_payment_intent,
 )
-from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
     CreatePayment,
@@ -43,11 +43,11 @@ from payments_ledger.payments.use_cases import (
     create_many_payments,
     create_payments,
 )
-from payments_ledger.platform.parameters import CanonicalUUID, path_uuid
-from payments_ledger.platform.portions import in_portions
-from payments_ledger.platform.postgres import Database
-from payments_ledger.platform.problems import BODY_PROBLEMS, documented, problem_body, status_of
-from payments_ledger.platform.requests import DirectRoute, ExactRequest, read_body, read_json, single_header
+from payments_ledger.postgres.database import Database
+from payments_ledger.process.portions import in_portions
+from payments_ledger.web.exact_requests import DirectRoute, ExactRequest, read_body, read_json, single_header
+from payments_ledger.web.parameters import CanonicalUUID, path_uuid
+from payments_ledger.web.problems import BODY_PROBLEMS, documented, problem_body, status_of
 
 PATH = "/v1/payment-intents"
 KEY_HEADER = "Idempotency-Key"

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from payments_ledger.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.events import record_events
 from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected, WithdrawnCurrency
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.postings import REFUND, refund, settlement
 from payments_ledger.ledger.queries import sources_with_entry
 from payments_ledger.ledger.use_cases import post_entries
 from payments_ledger.money import Money, require_in_use
-from payments_ledger.outbox.outbox import record_events
 from payments_ledger.payments import queries
 from payments_ledger.payments.events import event_of, refund_event_of
 from payments_ledger.payments.payment import Payment, Status
-from payments_ledger.platform.portions import in_portions
-from payments_ledger.platform.postgres import Connection, transaction_time
+from payments_ledger.postgres.database import Connection, transaction_time
+from payments_ledger.process.portions import in_portions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Tenants: whose payments, ledger and users these are."""
+"""Tenants, users and roles, and their synchronization."""

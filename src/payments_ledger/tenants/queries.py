@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from payments_ledger.errors import UnknownTenant
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 
 async def find_tenants(conn: Connection, tenant_ids: Collection[str]) -> set[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import iso4217
 
+from payments_ledger.delivery.relay import POSTPONE_SECONDS_MAX
 from payments_ledger.ledger.postings import CASH, DEFAULT_ACCOUNTS, REFUND, REVENUE, SETTLEMENT
-from payments_ledger.outbox.relay import POSTPONE_SECONDS_MAX
 from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS, PAYMENT_REFUNDED
 from payments_ledger.payments.payment import LEGAL_MOVES, Status
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from payments_ledger.platform.postgres import Connection
+from payments_ledger.postgres.database import Connection
 
 # A row's month is that of an id which an API process made a moment before the database dated the row, by a clock of
 # its own.

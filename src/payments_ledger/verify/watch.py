@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from payments_ledger.errors import Unavailable
-from payments_ledger.platform.postgres import Connection, Database, auditor_role
+from payments_ledger.postgres.database import Connection, Database, auditor_role
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, look
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN, TOTALS, Check, Subject
 from payments_ledger.verify.horizon import find_horizon

@@ -1,1 +1,0 @@
-"""What administrators do: policies, users, the tenant itself, chaos, and reading the audit log."""

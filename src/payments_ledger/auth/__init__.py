@@ -1,1 +1,0 @@
-"""Who is calling, and what may they do."""

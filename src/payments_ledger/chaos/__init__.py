@@ -1,0 +1,1 @@
+"""Faults that an administrator injects on demand."""

@@ -1,0 +1,1 @@
+"""Messages, whoever carries them: what they are, and how they are handled."""

@@ -1,1 +1,0 @@
-"""The transactional outbox: events are recorded with the change they tell of, and published afterwards."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the one way to open a transaction, and what makes it quick."""

@@ -1,0 +1,320 @@
+"""PostgreSQL: the pool, and the one way to open a transaction, confined to a role and to the tenants it names."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from select import POLLIN, poll
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
+from payments_ledger.postgres.array_literals import write_arrays_quickly
+
+type Write[Row] = Callable[[Connection, Sequence[Row]], Awaitable[None]]
+"""Writes rows in one statement."""
+
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection on which `Database.transaction` has begun a transaction, in pipeline mode.
+
+    A statement is sent and not waited for: what it raises is raised when rows are fetched, by it or by a later one, or
+    when the transaction ends. So all that only writes waits once, for the COMMIT. A cursor has no `rowcount` before
+    something was fetched.
+    """
+
+    opening: AsyncCursor[TupleRow]
+    began_at: datetime | None
+    to_write: dict[Write[Any], list[Any]]
+
+    def write_at_commit[Row](self, write: Write[Row], rows: Iterable[Row]) -> None:
+        """Has `write` write the rows just before the COMMIT, together with all others of this transaction.
+
+        For what nothing in the transaction reads: its use cases then share one statement.
+        """
+        self.to_write.setdefault(write, []).extend(rows)
+
+    async def write_what_waits(self) -> None:
+        """Writes what `write_at_commit` was given, if anything."""
+        waiting, self.to_write = self.to_write, {}
+        for write, rows in waiting.items():
+            if rows:
+                await write(self, rows)
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[AsyncTransaction]:
+        """A part of the transaction that may fail by itself, and then writes nothing."""
+        await self.write_what_waits()
+        async with self.pipeline() as pipeline:
+            # Until then psycopg does not know of the BEGIN, and would take this part for the whole.
+            await pipeline.sync()
+            async with super().transaction(savepoint_name, force_rollback) as part:
+                try:
+                    yield part
+                except BaseException:
+                    self.to_write.clear()
+                    raise
+                await self.write_what_waits()
+
+
+# The bounds below keep a request that meets a dead or overloaded database under the five seconds that section 5 of the
+# design promises: waiting for a connection, then for one statement.
+CONNECTION_WAIT_SECONDS_MAX = 2.0
+STATEMENT_SECONDS_MAX = 4
+LOCK_WAIT_SECONDS_MAX = 3
+# A process that was stopped in the middle of a transaction must not hold its locks for long.
+IDLE_IN_TRANSACTION_SECONDS_MAX = 30
+
+SERVER_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
+    "lock_timeout": f"{LOCK_WAIT_SECONDS_MAX}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
+}
+
+# For connections whose statements look up a few rows by their keys. A prepared statement keeps its plan; one that was
+# made while a table was nearly empty would read the whole table at each execution, until the next ANALYZE. These prices
+# for a row that is looked at make it use the index from the beginning.
+LOOKUP_SETTINGS = {
+    "cpu_tuple_cost": "0.5",
+    "cpu_index_tuple_cost": "0.25",
+    # Neither is worth its start for what these connections do, but would look so at these prices.
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+
+# How libpq's `options` write a blank within a value.
+BLANK = r"\ "
+
+# Seconds between attempts to reach a database that is away; the pool doubles them up to its own bound.
+RECONNECT_SECONDS_MAX = 5.0
+
+
+# At the end of DATABASE_URL: a pooler in transaction mode stands before the server. It hands each transaction to any of
+# its own connections, so nothing may rest on a session: no settings at its start, no prepared statements.
+POOLER_MARK = re.compile(r"[?&]pgbouncer=true$")
+
+
+def driver_url(url: str) -> str:
+    """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name and without our mark."""
+    return POOLER_MARK.sub("", url).replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def runtime_role(url: str) -> str:
+    """The role that owns nothing, under which requests and messages run; roles are named after the database."""
+    return f"{_database_name(url)}_runtime"
+
+
+def relay_role(url: str) -> str:
+    """The role that sees every tenant's outbox, counts of payments, and idempotency keys that ran out; nothing else."""
+    return f"{_database_name(url)}_relay"
+
+
+def auditor_role(url: str) -> str:
+    """The role that reads the books of every tenant, and writes nothing."""
+    return f"{_database_name(url)}_auditor"
+
+
+def _database_name(url: str) -> str:
+    return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
+
+
+class RolledBack(Exception):
+    """The transaction was rolled back at its COMMIT, because an error of the database in it was kept quiet."""
+
+
+class Database:
+    """A pool of connections whose transactions run under `role`; without a role as the owner (migrate and seed)."""
+
+    def __init__(
+        self, url: str, *, role: str | None, pool_size_max: int, server_settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`server_settings` are PostgreSQL's, on top of SERVER_SETTINGS."""
+        self._role = role
+        configured = SERVER_SETTINGS | dict(server_settings or {})
+        self._opening = _set_locally("role", "payments_ledger.tenant_ids")
+        self._opening_values: list[str] = []
+        session: dict[str, Any] = {
+            "options": " ".join(f"-c {name}={value.replace(' ', BLANK)}" for name, value in configured.items())
+        }
+        self._begin = b"BEGIN"
+        if POOLER_MARK.search(url):
+            # These two are said with BEGIN; afterwards it would be too late.
+            if isolation := configured.pop("default_transaction_isolation", None):
+                self._begin += f" ISOLATION LEVEL {isolation}".encode()
+            if configured.pop("default_transaction_read_only", "off") == "on":
+                self._begin += b" READ ONLY"
+            self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
+            self._opening_values = list(configured.values())
+            session = {"prepare_threshold": None}
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            driver_url(url),
+            connection_class=Connection,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 3,
+                "application_name": "payments-ledger",
+                "tcp_user_timeout": 5000,
+                **session,
+            },
+            min_size=1,
+            max_size=pool_size_max,
+            timeout=CONNECTION_WAIT_SECONDS_MAX,
+            reconnect_timeout=RECONNECT_SECONDS_MAX,
+            configure=write_arrays_quickly,
+            check=_look_at,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Starts connecting in the background: the database may still be away."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=5)
+
+    @asynccontextmanager
+    async def transaction(
+        self, tenants: Iterable[str] = (), *, snapshot: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction that sees the rows of `tenants` only.
+
+        `snapshot` is the moment that a REPEATABLE READ transaction has exported, to see what that one sees.
+
+        Raises OutcomeUnknown when the connection was lost after COMMIT was sent, together with all that nobody had
+        waited for; DatabaseAway, SchemaMissing, TooBusy or RolledBack when nothing can have been committed. Role and
+        tenants are local to the transaction, so that a connection pool in between cannot mix them up.
+        """
+        try:
+            connection = await self._pool.getconn()
+        except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
+            raise DatabaseAway from error
+        commits = False
+        try:
+            async with connection.pipeline():
+                await connection.execute(self._begin)
+                if snapshot is not None:
+                    await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+                connection.began_at = None
+                connection.to_write = {}
+                connection.opening = await connection.cursor(binary=True).execute(
+                    self._opening,
+                    [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
+                )
+                yield connection
+                await connection.write_what_waits()
+                commits = True
+                commit = await connection.execute("COMMIT")
+            if commit.statusmessage is None:
+                # Nothing was raised, and yet nobody told how it ended.
+                raise OutcomeUnknown
+            if commit.statusmessage != "COMMIT":
+                raise RolledBack
+        except _LACKING as error:
+            raise SchemaMissing from error
+        except _GAVE_UP_WAITING as error:
+            raise TooBusy from error
+        except psycopg.Error as error:
+            if not connection.broken and not _is_loss(error):
+                raise
+            # It may be in a state that psycopg cannot bring in order again. The pool replaces it.
+            await connection.close()
+            raise (OutcomeUnknown if commits else DatabaseAway) from error
+        finally:
+            try:
+                if connection.pgconn.transaction_status is not TransactionStatus.IDLE:
+                    # If that fails, the pool closes the connection.
+                    with suppress(psycopg.Error):
+                        await connection.rollback()
+            finally:
+                await self._pool.putconn(connection)
+
+    async def is_up(self) -> bool:
+        """Whether a statement can be executed now."""
+        try:
+            async with self.transaction() as conn:
+                await conn.execute("SELECT 1")
+        except (Unavailable, psycopg.Error):
+            return False
+        return True
+
+    def statistics(self) -> dict[str, Any]:
+        """The pool's counters as psycopg_pool names them (pool_size, pool_available, requests_waiting …)."""
+        return dict(self._pool.get_stats())
+
+
+def _set_locally(*names: str) -> bytes:
+    """The statement that gives settings their values until the transaction ends, and tells when that began."""
+    return f"SELECT now(), {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
+
+
+@asynccontextmanager
+async def acting_as(conn: Connection, role: str) -> AsyncIterator[None]:
+    """A part of an owner's transaction that runs under the role; if it fails, so does the transaction."""
+    await conn.execute("SELECT set_config('role', %s, true)", [role])
+    yield
+    await conn.execute("SELECT set_config('role', 'none', true)")
+
+
+async def transaction_time(conn: Connection) -> datetime:
+    """When the transaction began, by the database's clock: the only one that dates payments and entries."""
+    if conn.began_at is None:
+        row = await conn.opening.fetchone()
+        assert row is not None
+        conn.began_at = row[0]
+    return conn.began_at
+
+
+async def _look_at(connection: Connection) -> None:
+    """Raises if the server has ended the session, which it tells at once. To ask it would cost each request its time.
+
+    A server that fell silent is found by the statement that follows, as it would be by a question.
+    """
+    events = poll()
+    events.register(connection.fileno(), POLLIN)
+    if events.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+# The role, a table or a function is not there: nobody has run the migrations.
+_LACKING = (
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+)
+
+# A statement waited too long for a lock, or took too long.
+_GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+# The server ends the session, has no room, or may not write, rather than finding fault with a row: whole classes of
+# SQLSTATE, then single ones (PostgreSQL 16, appendix A). To be told of them here is enough: it has not always hung up
+# by the time that its last words are read.
+_LOSSES = (
+    "08",  # connection exception
+    "53",  # insufficient resources: disk, memory, connections
+    "57P",  # operator intervention: shut down, crashed, starting up, session idle for too long
+    "58",  # system error, outside of PostgreSQL
+    "25006",  # read-only: a standby that was the primary until now
+    "25P03",  # idle in transaction for too long: we stood still
+    "25P04",  # transaction took too long
+)
+
+
+def _is_loss(error: psycopg.Error) -> bool:
+    """Whether the session was lost, and not a statement refused, whether or not the connection shows it yet."""
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith(_LOSSES)
+    if isinstance(error, psycopg.errors.PipelineAborted):
+        # What was sent after the statement that failed. If that was not kept quiet, it is what this one hides.
+        return isinstance(error.__context__, psycopg.Error) and _is_loss(error.__context__)
+    # Words of psycopg or libpq, not of the server: "the connection is lost", "cannot exit pipeline mode while busy".
+    return isinstance(error, psycopg.OperationalError)

@@ -1,0 +1,1 @@
+"""A process: its settings, how it ends, where a test can strike it."""

@@ -1,0 +1,1 @@
+"""RabbitMQ: publishing with confirms, consuming with acknowledgements after the commit."""

@@ -1,0 +1,1 @@
+"""Redis: commands of concurrent requests in one pipeline."""

@@ -1,0 +1,129 @@
+"""The metrics of HTTP requests, and the page that Prometheus reads. Each module defines its own where it counts."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from payments_ledger.web.exact_requests import StrictRoute
+from payments_ledger.web.problems import documented
+
+# From a healthy answer's few milliseconds to the five seconds within which every request is answered.
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+HTTP_REQUESTS = Counter("ledger_http_requests_total", "Requests answered", ["method", "route", "status"])
+HTTP_SECONDS = Histogram(
+    "ledger_http_request_seconds", "Time to answer a request", ["method", "route"], buckets=LATENCY_BUCKETS
+)
+
+# Where the processes of one server keep their values in common; prometheus_client reads it when it is imported.
+SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+METRICS_EXAMPLE = """# HELP ledger_http_requests_total Requests answered
+# TYPE ledger_http_requests_total counter
+ledger_http_requests_total{method="GET",route="/v1/me",status="200"} 7.0
+"""
+
+router = APIRouter(tags=["operation"], route_class=StrictRoute)
+
+
+@router.get(
+    "/metrics",
+    summary="Show the metrics",
+    response_class=Response,
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY)
+    | {
+        200: {
+            "description": "The Prometheus text format",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}},
+        }
+    },
+)
+def get_metrics() -> Response:
+    """The server's metrics in the Prometheus text format, of all its processes."""
+    # In a thread, which FastAPI sees to: requests need not wait while some hundred lines are written.
+    folder = os.environ.get(SHARED_FOLDER_VARIABLE)
+    page = generate_latest(_of_all_processes(Path(folder))) if folder else generate_latest()
+    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def count_answer(method: str, route: str, status: int, seconds: float) -> None:
+    """Counts a request. All three must be from bounded sets."""
+    _requests(method, route, status).inc()
+    _seconds(method, route).observe(seconds)
+
+
+# A label's child is found in a dictionary of our own ten times as fast as by labels().
+@cache
+def _requests(method: str, route: str, status: int) -> Counter:
+    return HTTP_REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _seconds(method: str, route: str) -> Histogram:
+    return HTTP_SECONDS.labels(method, route)
+
+
+@contextmanager
+def shared_by_processes() -> Iterator[None]:
+    """The processes that are started in this block count together, and each of them shows the metrics of all."""
+    with tempfile.TemporaryDirectory(prefix="payments-ledger-metrics-") as folder:
+        os.environ[SHARED_FOLDER_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[SHARED_FOLDER_VARIABLE]
+
+
+def _of_all_processes(folder: Path) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    running = []
+    for pid in {int(found[1]) for file in folder.iterdir() if (found := re.search(r"_(\d+)\.db$", file.name))}:
+        if _is_running(pid):
+            running.append(pid)
+        else:
+            # What it counted stays counted; its gauges are of something that is no more.
+            mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    registry.register(_Processes(running))
+    return registry
+
+
+class _Processes(Collector):
+    """Processor time, memory and files of several processes, told apart by `pid`."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = sorted(pids)
+
+    def collect(self) -> Iterable[Metric]:
+        metrics: dict[str, Metric] = {}
+        for pid in self._pids:
+            for found in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                metric = metrics.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                metric.samples += [sample._replace(labels={"pid": str(pid)}) for sample in found.samples]
+        return metrics.values()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""Tenants kept in step with the service that owns them: created, updated, and suspended when they are deleted there."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import structlog
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.group_commit import GroupCommit
+from payments_ledger.messaging.messages import ANY_TYPE, DeadLetter, Handler, Message
+from payments_ledger.postgres.database import Connection
+from payments_ledger.telemetry.tracing import current_trace
+from payments_ledger.tenants.queries import suspend_tenant, update_tenant
+from payments_ledger.tenants.use_cases import begin_tenant
+from payments_ledger.validation.exact_json import parse_exact_json
+
+log = structlog.get_logger(__name__)
+
+TENANT_CREATED = "tenant.created"
+TENANT_UPDATED = "tenant.updated"
+TENANT_DELETED = "tenant.deleted"
+
+EVENT_TYPES = (TENANT_CREATED, TENANT_UPDATED, TENANT_DELETED)
+# What an envelope around the message calls its content, and the type of the event.
+_CONTENT_NAMES = ("data", "payload")
+_EVENT_TYPE_NAMES = ("event_type", "eventType")
+# What it calls the tenant. Beside it `id` is the event's own.
+_AGGREGATE_ID_NAMES = ("aggregate_id", "aggregateId")
+# The words of tenant.created, TENANT_CREATED and TenantCreated.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
+
+# For a tenant whose message does not say: the least of everything.
+PLAN_DEFAULT = "free"
+REGION_DEFAULT = "unknown"
+
+PRINCIPAL = "tenant-sync"
+
+Words = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class TenantMessage(BaseModel):
+    """The body of tenant.created, tenant.updated and tenant.deleted; what an update leaves out stays as it is."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
+    )
+
+    # Never *, the home of the global administrators.
+    tenant_id: Annotated[
+        str,
+        StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._:-]{1,64}$"),
+        Field(validation_alias=AliasChoices("tenant_id", "tenantId", "id")),
+    ]
+    name: Words | None = None
+    plan: Words | None = None
+    region: Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SynchronizeTenant:
+    """What was heard of a tenant; None is what was not said."""
+
+    tenant_id: str
+    name: str | None
+    plan: str | None
+    region: str | None
+    updates: bool
+    suspends: bool
+    origin: Origin
+
+
+async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTenant]) -> list[None]:
+    """Adds tenants not heard of before, with the roles, policies and accounts of every tenant; then changes them.
+
+    The order in which the messages come does not matter to the suspension: a deleted tenant that is created late, or
+    once more, stays suspended.
+    """
+    for command in sorted(commands, key=lambda command: command.tenant_id):
+        await begin_tenant(
+            conn,
+            tenant_id=command.tenant_id,
+            name=command.name or command.tenant_id,
+            plan=command.plan or PLAN_DEFAULT,
+            region=command.region or REGION_DEFAULT,
+        )
+        if command.updates:
+            await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
+        if command.suspends:
+            await suspend_tenant(conn, command.tenant_id)
+    record_audit(conn, [_audit(command) for command in commands])
+    return [None] * len(commands)
+
+
+class TenantMessages:
+    """Handles the messages by submitting them to the group commit."""
+
+    def __init__(self, commands: GroupCommit) -> None:
+        self._commands = commands
+
+    def handlers(self) -> dict[str, Handler]:
+        """Those of every key: a publisher may have other keys, and say in the body what has happened."""
+        return dict.fromkeys((*EVENT_TYPES, ANY_TYPE), self._synchronize)
+
+    async def _synchronize(self, message: Message) -> None:
+        event_type, tenant = read_tenant(message)
+        command = SynchronizeTenant(
+            tenant_id=tenant.tenant_id,
+            name=tenant.name,
+            plan=tenant.plan,
+            region=tenant.region,
+            updates=event_type == TENANT_UPDATED,
+            suspends=event_type == TENANT_DELETED,
+            origin=Origin(PRINCIPAL, None, current_trace()),
+        )
+        await self._commands.submit(synchronize_tenants, command)
+        log.info("tenant synchronized", tenant_id=tenant.tenant_id, type=event_type)
+
+
+def read_tenant(message: Message) -> tuple[str, TenantMessage]:
+    """What has happened, and to which tenant, out of its envelope if it has one; raises DeadLetter."""
+    try:
+        content = parse_exact_json(message.body)
+    except json.JSONDecodeError as error:
+        raise DeadLetter(f"not JSON: {error.msg}") from None
+    except ArithmeticError:
+        raise DeadLetter("a number is too large or too small") from None
+    if not isinstance(content, dict):
+        raise DeadLetter("not a JSON object")
+    event_type = _event_type(content, message.type)
+    for name in _CONTENT_NAMES:
+        if isinstance(content.get(name), dict):
+            content = content | content[name]
+    for name in _AGGREGATE_ID_NAMES:
+        if name in content:
+            content["tenant_id"] = content[name]
+    try:
+        return event_type, TenantMessage.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise DeadLetter(f"not a tenant event: {faults}") from None
+
+
+def _event_type(content: dict[str, Any], routing_key: str) -> str:
+    """The last two words of the type that the envelope names, or else of the routing key."""
+    named = next((content[name] for name in _EVENT_TYPE_NAMES if name in content), routing_key)
+    words = _WORD.findall(named) if isinstance(named, str) else []
+    event_type = ".".join(words[-2:]).lower()
+    if event_type not in EVENT_TYPES:
+        raise DeadLetter(f"nothing here handles {named}")
+    return event_type
+
+
+def _audit(command: SynchronizeTenant) -> AuditRecord:
+    said = {"name": command.name, "plan": command.plan, "region": command.region}
+    action = "tenant.suspend" if command.suspends else "tenant.update" if command.updates else "tenant.create"
+    return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, said)

@@ -1,0 +1,113 @@
+"""The HTTP server of our processes: uvicorn behind the bounds of `http_edge`."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from payments_ledger.process.draining import is_leaving
+from payments_ledger.web.http_edge import BoundedHttp
+
+
+class _HeadWithBody:
+    """A transport that keeps the head of an answer until its body is there: one write, and one packet, for both.
+
+    uvicorn writes them one after the other, and uvloop (from 0.23 on) sends each write at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            # A body that comes later, or not at all, does not hold up its head.
+            asyncio.get_running_loop().call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self.write(b"")
+
+
+class EngineHttp(BoundedHttp):
+    """The bounded protocol, as our processes speak it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport)))
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if is_leaving():
+            # The client's next request then goes elsewhere, rather than into a connection that is about to close.
+            self.cycle.keep_alive = False
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor of several server processes, ended at once with them by a second signal."""
+
+    def terminate_all(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._end_at_once)
+        super().terminate_all()
+
+    def _end_at_once(self, number: int, _: FrameType | None) -> None:
+        for process in self.processes:
+            process.process.kill()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has the port, for a server that will listen at it; raises OSError if it cannot be had."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # What earlier connections left behind does not hold up a restart.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    bound.set_inheritable(True)
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to us: they end the whole process, not only what it serves."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_beside(app: ASGIApp) -> uvicorn.Server:
+    """A server for a process that does something else as well; it ends when its `should_exit` is set."""
+    config = uvicorn.Config(
+        app,
+        http=EngineHttp,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    return _Server(config)

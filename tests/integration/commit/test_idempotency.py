@@ -1,0 +1,121 @@
+"""One key, one execution: repetitions get the first answer, whoever comes first and however many come at once."""
+
+import asyncio
+from dataclasses import replace
+
+import psycopg
+import pytest
+from uuid_utils.compat import uuid7
+
+from payments_ledger.commit.group_commit import GroupCommit
+from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once, delete_expired_keys
+from payments_ledger.errors import IdempotencyKeyReused, Rejected
+from payments_ledger.money import Money
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.use_cases import CreatePayment, create_payments
+from payments_ledger.postgres.database import Database, relay_role
+from tests.integration.books import ORIGIN
+
+pytestmark = pytest.mark.anyio
+
+
+async def render(command: CreatePayment, payment: Payment | Rejected) -> Answer:
+    assert isinstance(payment, Payment)
+    return Answer(201, str(payment.id).encode(), location=f"/{payment.id}")
+
+
+CREATE = Operation(create_payments, render)
+
+
+def request(
+    tenant: str, key: str | None = "key", *, fingerprint: bytes = b"same", lifetime: int = 60
+) -> Keyed[CreatePayment]:
+    command = CreatePayment(tenant, uuid7(), Money(100, "BRL"), "C", ORIGIN)
+    return Keyed(CREATE, command, Scope(tenant, "p", "POST /", key) if key else None, fingerprint, lifetime)
+
+
+async def submit(database: Database, *requests: Keyed[CreatePayment]) -> list[Answer | Rejected]:
+    async with database.transaction([requests[0].tenant_id]) as conn:
+        return list(await answer_once(conn, requests))
+
+
+async def count_payments(database: Database, tenant: str) -> int:
+    async with database.transaction([tenant]) as conn:
+        row = await (await conn.execute("SELECT count(*) FROM payment_intents")).fetchone()
+        assert row
+        return int(row[0])
+
+
+async def test_a_repetition_gets_the_first_answer_and_does_nothing(database: Database, tenant: str) -> None:
+    [first] = await submit(database, request(tenant))
+    [again] = await submit(database, request(tenant))
+    assert isinstance(first, Answer)
+    assert again == replace(first, replayed=True)
+    assert await count_payments(database, tenant) == 1
+
+
+async def test_repetitions_within_a_batch_get_the_first_answer(database: Database, tenant: str) -> None:
+    answers = await submit(
+        database, *(request(tenant) for _ in range(5)), request(tenant, "other"), request(tenant, None)
+    )
+    assert isinstance(answers[0], Answer)
+    assert answers[1:5] == [replace(answers[0], replayed=True)] * 4
+    assert await count_payments(database, tenant) == 3
+
+
+async def test_another_request_under_the_same_key_is_refused(database: Database, tenant: str) -> None:
+    await submit(database, request(tenant))
+    [later] = await submit(database, request(tenant, fingerprint=b"another"))
+    _, together = await submit(database, request(tenant, "new"), request(tenant, "new", fingerprint=b"another"))
+    for answer in (later, together):
+        assert isinstance(answer, Rejected)
+        assert isinstance(answer.error, IdempotencyKeyReused)
+    assert await count_payments(database, tenant) == 2
+
+
+async def test_a_key_counts_for_its_principal_and_route_only(database: Database, tenant: str) -> None:
+    scopes = [Scope(tenant, principal, route, "key") for principal in "pq" for route in ("POST /a", "POST /b")]
+    answers = await submit(database, *(replace(request(tenant), scope=scope) for scope in scopes))
+    assert len(set(answers)) == 4
+
+
+async def test_fifty_at_once_over_several_group_commits_make_one_payment(database: Database, tenant: str) -> None:
+    processes = [GroupCommit(database.transaction) for _ in range(3)]
+    answers = await asyncio.gather(
+        *(processes[number % 3].submit(answer_once, request(tenant)) for number in range(50))
+    )
+    assert {answer.body for answer in answers if isinstance(answer, Answer)} == {answers[0].body}  # type: ignore[union-attr]
+    assert sum(isinstance(answer, Answer) and not answer.replayed for answer in answers) == 1
+    assert await count_payments(database, tenant) == 1
+
+
+async def test_a_transaction_whose_key_was_used_meanwhile_is_to_be_run_again(database: Database, tenant: str) -> None:
+    async def lose_the_race() -> None:
+        async with database.transaction([tenant]) as conn:
+            await answer_once(conn, [request(tenant)])
+            await submit(database, request(tenant))
+
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        await lose_the_race()
+    assert await count_payments(database, tenant) == 1
+
+
+async def test_a_key_that_ran_out_can_be_used_again(database: Database, tenant: str) -> None:
+    [first] = await submit(database, request(tenant, lifetime=0))
+    [second] = await submit(database, request(tenant, lifetime=60))
+    [third] = await submit(database, request(tenant))
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert first.body != second.body
+    assert third == replace(second, replayed=True)
+
+
+async def test_keys_that_ran_out_are_deleted_and_no_others(database: Database, database_url: str, tenant: str) -> None:
+    await submit(database, request(tenant, "old", lifetime=0), request(tenant, "new", lifetime=60))
+    relay = Database(database_url, role=relay_role(database_url), pool_size_max=2)
+    await relay.open()
+    async with relay.transaction() as conn:
+        await delete_expired_keys(conn, 1000)
+    await relay.close()
+    async with database.transaction([tenant]) as conn:
+        assert await (await conn.execute("SELECT key FROM idempotency_keys")).fetchall() == [("new",)]

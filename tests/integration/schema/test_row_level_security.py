@@ -1,0 +1,263 @@
+"""Row-level security alone keeps tenants apart: every query runs with its tenant condition taken out."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import AsyncCursor, sql
+from psycopg.abc import Params, Query
+from psycopg.rows import TupleRow
+from uuid_utils.compat import uuid7
+
+import payments_ledger
+from payments_ledger.access import queries as auth_queries
+from payments_ledger.access.policy import DEFAULT_POLICIES
+from payments_ledger.commit import audit, idempotency
+from payments_ledger.commit import events as outbox
+from payments_ledger.commit.audit import AuditRecord
+from payments_ledger.commit.events import Event
+from payments_ledger.commit.idempotency import Answer, Keyed, Scope
+from payments_ledger.delivery import queries as outbox_queries
+from payments_ledger.delivery.queries import DueEvent, OutboxEvent, PublishedEvent
+from payments_ledger.ledger import currencies
+from payments_ledger.ledger import queries as ledger_queries
+from payments_ledger.ledger.entry import Account, AccountType
+from payments_ledger.ledger.period import Period
+from payments_ledger.ledger.postings import settlement
+from payments_ledger.operations import queries as operations_queries
+from payments_ledger.orders import queries as orders_queries
+from payments_ledger.payments import queries as payments_queries
+from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.routes import CREATE
+from payments_ledger.payments.use_cases import CreatePayment
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.tenants import admin_queries
+from payments_ledger.tenants import queries as tenants_queries
+from payments_ledger.tenants.admin_queries import AuditFilter
+from tests.integration.books import ORIGIN, settle_a_payment
+from tests.integration.conftest import Api
+from tests.integration.schema.test_schema import TABLES
+
+pytestmark = pytest.mark.anyio
+
+# `tenant_id = %s`, whatever stands before the column, and with the parameter by name.
+CONDITION = re.compile(r"""(?:"?\w+"?\.)?tenant_id = (%s|%\(tenant_id\)s|ANY \(%s\))""")
+
+
+def _parameter_alone(condition: re.Match[str]) -> str:
+    """Always true; the parameter stays, so that the others keep their places."""
+    parameter = condition[1]
+    return "%s::text[] IS NOT NULL" if parameter.startswith("ANY") else f"{parameter}::text IS NOT NULL"
+
+
+class WithoutTenantCondition(AsyncCursor[TupleRow]):
+    """Executes a statement as if somebody had forgotten the tenant in it."""
+
+    async def execute(self, query: Query, params: Params | None = None, **options: Any) -> Any:
+        text = query.as_string(self) if isinstance(query, sql.Composable) else str(query)
+        text = CONDITION.sub(_parameter_alone, text)
+        return await super().execute(text.encode(), params, **options)
+
+
+EXECUTES = re.compile(r"\b(conn|cursor)(\.cursor\(.*\))?\.execute\(")
+
+
+NOW = datetime.now(UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """A payment of another tenant with all that belongs to it; the statements name it, the transaction does not."""
+
+    def __init__(self, tenant_id: str, payment: Payment, user_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self.payment = payment
+        self.user_id = user_id
+        self.entry = settlement(
+            tenant_id=tenant_id, source_id=uuid4(), money=payment.money, correlation_id="corr-theirs"
+        )
+        self.event = DueEvent(tenant_id, uuid4(), "payment.settled", payment.id, 1, "{}", {}, None, 0)
+        self.waiting = OutboxEvent(
+            tenant_id, self.event.id, "payment.settled", payment.id, 3, {}, {}, NOW, 0, NOW, None, None, "pending"
+        )
+        self.told = PublishedEvent(tenant_id, self.event.id, datetime.now(UTC), datetime.now(UTC), 1)
+        self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
+        self.keyed = Keyed(
+            CREATE,
+            CreatePayment(tenant_id, uuid4(), payment.money, "CUST-1", ORIGIN),
+            Scope(tenant_id, "tester", "POST /", "k"),
+            b"f",
+            60,
+        )
+        self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
+        self.moved = replace(payment, status=Status.AUTHORIZED, version=payment.version + 1)
+        self.sent = Event(tenant_id, uuid7(), "payment.settled", uuid7(), 1, "{}", ORIGIN.trace)
+
+
+type Case = Callable[[Connection, World], Awaitable[Any]]
+
+CASES: dict[str, Case] = {
+    "admin_queries.find_tenant": lambda conn, w: admin_queries.find_tenant(conn, w.tenant_id),
+    "admin_queries.list_tenants": lambda conn, w: admin_queries.list_tenants(conn),
+    "admin_queries.find_user_id": lambda conn, w: admin_queries.find_user_id(conn, w.tenant_id, f"{w.user_id}@test"),
+    "admin_queries.list_tenants_of_user": lambda conn, w: admin_queries.list_tenants_of_user(conn, "nobody@test"),
+    "admin_queries.lock_tenant": lambda conn, w: admin_queries.lock_tenant(conn, w.tenant_id),
+    "admin_queries.set_suspended": lambda conn, w: admin_queries.set_suspended(conn, w.tenant_id, True),
+    "admin_queries.delete_policy": lambda conn, w: admin_queries.delete_policy(conn, w.tenant_id, "what-roles-permit"),
+    "admin_queries.list_permissions_by_role": lambda conn, w: admin_queries.list_permissions_by_role(conn, w.tenant_id),
+    "admin_queries.find_user": lambda conn, w: admin_queries.find_user(conn, w.tenant_id, w.user_id),
+    "admin_queries.list_users": lambda conn, w: admin_queries.list_users(conn, w.tenant_id, after=None, limit=1000),
+    "admin_queries.set_disabled": lambda conn, w: admin_queries.set_disabled(conn, w.tenant_id, w.user_id, True),
+    "admin_queries.replace_roles": lambda conn, w: admin_queries.replace_roles(conn, w.tenant_id, w.user_id, ["sales"]),
+    "admin_queries.list_audit_entries": lambda conn, w: admin_queries.list_audit_entries(
+        conn, w.tenant_id, AuditFilter(Period()), after=None, limit=1000
+    ),
+    "audit._insert_records": lambda conn, w: audit._insert_records(conn, [w.record]),
+    "audit.record_refusals": lambda conn, w: audit.record_refusals(conn, [w.record]),
+    "access.tenants_of_email": lambda conn, w: auth_queries.tenants_of_email(conn, "nobody@test"),
+    "access.find_user": lambda conn, w: auth_queries.find_user(conn, w.tenant_id, f"{w.user_id}@test"),
+    "access.insert_roles": lambda conn, w: auth_queries.insert_roles(conn, w.tenant_id, {"r": ["admin"]}),
+    "access.insert_user": lambda conn, w: auth_queries.insert_user(
+        conn, tenant_id=w.tenant_id, user_id=uuid4(), email="new@test", password_hash="x", roles=["ops"]
+    ),
+    "access.find_user_accesses": lambda conn, w: auth_queries.find_user_accesses(conn, [(w.tenant_id, w.user_id)]),
+    "access.find_tenant_accesses": lambda conn, w: auth_queries.find_tenant_accesses(conn, [w.tenant_id]),
+    "access.list_policies": lambda conn, w: auth_queries.list_policies(conn, [w.tenant_id]),
+    "access.put_policies": lambda conn, w: auth_queries.put_policies(conn, w.tenant_id, DEFAULT_POLICIES),
+    "currencies.load_currencies": lambda conn, w: currencies.load_currencies(conn),
+    "idempotency._find_answers": lambda conn, w: idempotency._find_answers(conn, [w.keyed.scope]),  # type: ignore[list-item]
+    "idempotency._insert_answers": lambda conn, w: idempotency._insert_answers(conn, [(w.keyed, Answer(200, b""))]),
+    "idempotency.delete_expired_keys": lambda conn, w: idempotency.delete_expired_keys(conn, 1000),
+    "ledger.insert_accounts": lambda conn, w: ledger_queries.insert_accounts(
+        conn, w.tenant_id, [Account("NEW", "New", AccountType.ASSET)]
+    ),
+    "ledger.insert_entries": lambda conn, w: ledger_queries.insert_entries(conn, [w.entry], NOW),
+    "ledger.insert_postings": lambda conn, w: ledger_queries.insert_postings(conn, [w.entry], NOW),
+    "ledger.list_entries": lambda conn, w: ledger_queries.list_entries(
+        conn, w.tenant_id, Period(), after=None, limit=1000
+    ),
+    "ledger.list_balances": lambda conn, w: ledger_queries.list_balances(conn, w.tenant_id, Period()),
+    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
+        conn, [(w.tenant_id, w.payment.id)], "settlement"
+    ),
+    "events._insert_events": lambda conn, w: outbox._insert_events(conn, [w.sent]),
+    "delivery.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
+    "delivery.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
+        conn, "payment.settled", w.told.created_at
+    ),
+    "delivery.publish_again": lambda conn, w: outbox_queries.publish_again(conn, [w.told]),
+    "delivery.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
+    "delivery.postpone": lambda conn, w: outbox_queries.postpone(conn, w.event, seconds=1, reason="r"),
+    "delivery.measure_backlog": lambda conn, w: outbox_queries.measure_backlog(conn, 1000),
+    "delivery.bury": lambda conn, w: outbox_queries.bury(conn, w.event, reason="r"),
+    "delivery.list_waiting_events": lambda conn, w: outbox_queries.list_waiting_events(conn, limit=1000),
+    "delivery.find_events": lambda conn, w: outbox_queries.find_events(conn, ids=[], aggregate_id=w.payment.id),
+    "delivery.find_events_after": lambda conn, w: outbox_queries.find_events_after(
+        conn, after=UUID(int=0), since=LONG_AGO, seen=[], tenant_id=None, event_types=[], limit=1000
+    ),
+    "delivery.make_due": lambda conn, w: outbox_queries.make_due(conn, [w.waiting], again=True),
+    "operations.find_schema_version": lambda conn, w: operations_queries.find_schema_version(conn),
+    "operations.list_last_settlements": lambda conn, w: operations_queries.list_last_settlements(conn, 1000),
+    "payments.insert_payments": lambda conn, w: payments_queries.insert_payments(conn, [w.new_payment]),
+    "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),
+    "payments.save_moves": lambda conn, w: payments_queries.save_moves(conn, [w.moved]),
+    "payments.count_payments": lambda conn, w: payments_queries.count_payments(conn),
+    "payments.sum_up_counts": lambda conn, w: payments_queries.sum_up_counts(conn),
+    "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),
+    "payments.find_payments_of_orders": lambda conn, w: payments_queries.find_payments_of_orders(
+        conn, [(w.tenant_id, "order-1")]
+    ),
+    "orders.lock_orders": lambda conn, w: orders_queries.lock_orders(conn, [(w.tenant_id, "order-1")]),
+    "orders.mark_cancelled": lambda conn, w: orders_queries.mark_cancelled(conn, [(w.tenant_id, "order-1")]),
+    "tenants.find_suspended_tenants": lambda conn, w: tenants_queries.find_suspended_tenants(conn, [w.tenant_id]),
+    "tenants.find_tenants": lambda conn, w: tenants_queries.find_tenants(conn, [w.tenant_id]),
+    "tenants.update_tenant": lambda conn, w: tenants_queries.update_tenant(
+        conn, w.tenant_id, name="x", plan=None, region=None
+    ),
+    "tenants.suspend_tenant": lambda conn, w: tenants_queries.suspend_tenant(conn, w.tenant_id),
+    "tenants.insert_tenant": lambda conn, w: tenants_queries.insert_tenant(
+        conn, tenant_id=w.tenant_id, name="x", plan="x", region="x"
+    ),
+}
+
+# What the runtime role may not even try, and what writes a row of a tenant that was not named.
+_REFUSED = psycopg.errors.InsufficientPrivilege
+
+
+def functions_with_sql() -> set[str]:
+    """Every function that executes something on a connection, wherever somebody added it.
+
+    But for the platform's, those of the audit, which reads every tenant and has a role of its own for that, and those
+    of retention, which makes and drops whole tables as their owner.
+    """
+    found = set()
+    for module_info in pkgutil.walk_packages(payments_ledger.__path__, "payments_ledger."):
+        if {"postgres", "verify", "retention"} & set(module_info.name.split(".")):
+            continue
+        module = importlib.import_module(module_info.name)
+        for name, function in inspect.getmembers(module, inspect.iscoroutinefunction):
+            if function.__module__ == module.__name__ and EXECUTES.search(inspect.getsource(function)):
+                found.add(f"{module.__name__.removesuffix('.queries').rpartition('.')[2]}.{name}")
+    return found
+
+
+def test_every_query_there_is_has_a_case() -> None:
+    assert functions_with_sql() == CASES.keys()
+
+
+async def snapshot(owner: Database, tenant_id: str) -> dict[str, list[Any]]:
+    async with owner.transaction([tenant_id]) as conn:
+        return {
+            table: await (
+                await conn.execute(f"SELECT {table}::text FROM {table} WHERE tenant_id = %s ORDER BY 1", [tenant_id])
+            ).fetchall()
+            for table in TABLES
+        }
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_without_its_tenant_condition_a_query_sees_and_changes_nothing_of_another_tenant(
+    database: Database, owner: Database, api: Api, tenant: str, new_tenant: Callable[[], Awaitable[str]], name: str
+) -> None:
+    theirs = await new_tenant()
+    payment = await settle_a_payment(database, theirs, idempotency_key="k")
+    world = World(theirs, payment, UUID(api.add_user(theirs, "ops")))
+    before = await snapshot(owner, theirs)
+    seen: Any = None
+    try:
+        async with database.transaction([tenant]) as conn:
+            conn.cursor_factory = WithoutTenantCondition
+            try:
+                seen = await CASES[name](conn, world)
+            finally:
+                conn.cursor_factory = AsyncCursor
+    except (_REFUSED, psycopg.errors.NotNullViolation):
+        seen = None
+    for trace in (theirs, str(payment.id), str(world.user_id), "corr-test"):
+        assert trace not in repr(seen)
+    assert await snapshot(owner, theirs) == before
+
+
+async def test_the_condition_is_really_taken_out(database: Database, tenant: str) -> None:
+    """With the condition a wrong tenant finds nothing; without it the named tenant's own rows come back."""
+    payment = await settle_a_payment(database, tenant)
+    factories: list[tuple[type[AsyncCursor[TupleRow]], UUID | None]] = [
+        (AsyncCursor, None),
+        (WithoutTenantCondition, payment.id),
+    ]
+    for factory, found in factories:
+        async with database.transaction([tenant]) as conn:
+            conn.cursor_factory = factory
+            try:
+                read = await payments_queries.find_payment(conn, "another", payment.id)
+            finally:
+                conn.cursor_factory = AsyncCursor
+        assert (read.id if read else None) == found
