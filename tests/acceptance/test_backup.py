@@ -1,4 +1,4 @@
-"""Backup and restoration as docs/operations.md has them: a dump under load becomes an installation of its own."""
+"""Backup and restoration as docs/how-to/operations.md has them: a dump under load becomes a new installation."""
 
 import os
 import subprocess

@@ -56,7 +56,7 @@ def migrate(
     except ProgrammingError as error:
         fail(f"The database refuses: {error.orig}", "The user must own the database and have CREATEROLE.", CANNOT)
     except migrations.MigrationGaveUp as error:
-        fail(error.detail, "Run it again when that transaction is over; docs/operations.md, Upgrades.", REFUSED)
+        fail(error.detail, "Run it again when that transaction is over; docs/how-to/operations.md, Upgrades.", REFUSED)
     except migrations.MigrationsDisagree as error:
         fail(error.detail, "Use the version of this program that made the schema, or a newer one.", REFUSED)
     if json:

@@ -83,7 +83,7 @@ HEADERS_BYTES_MAX = 64 * 1024
 # A message that the broker had to take back so often goes to the dead letters as it is: the last resort against one
 # that ends its consumer each time. As RabbitMQ 4 has it by itself.
 DELIVERIES_MAX = 20
-# Queues that are older than this limit lack it, and cannot be declared with it (docs/operations.md).
+# Queues that are older than this limit lack it, and cannot be declared with it (docs/how-to/operations.md).
 _ARGUMENTS_OF_LATER: dict[str, FieldValue] = {
     "x-delivery-limit": DELIVERIES_MAX,
     # The broker keeps such a message until the dead letters have confirmed it; this needs the overflow policy.
@@ -382,7 +382,9 @@ async def declare(connection: AbstractConnection, queues: Sequence[Queue]) -> No
         except ChannelPreconditionFailed as error:
             if not any(name in str(error) for name in _ARGUMENTS_OF_LATER):
                 raise
-            log.warning("queue has no limit of deliveries, see docs/operations.md", queue=queue.name, reason=str(error))
+            log.warning(
+                "queue has no delivery limit, see docs/how-to/operations.md", queue=queue.name, reason=str(error)
+            )
             await _declare(connection, queue, {})
 
 

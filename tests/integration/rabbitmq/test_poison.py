@@ -363,7 +363,7 @@ async def test_a_queue_of_before_the_limit_is_consumed_as_it_is(rabbitmq_server:
 async def test_a_policy_gives_a_queue_of_before_the_limit(
     rabbitmq_server: RabbitmqServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command of docs/operations.md."""
+    """The command of docs/how-to/operations.md."""
     monkeypatch.setattr(rabbitmq, "RECONNECT_SECONDS", (0.01,))
     url, heard = rabbitmq_server.url, Heard()
     async with connected(url) as connection:
