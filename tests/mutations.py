@@ -92,7 +92,7 @@ MUTATIONS = [
     Mutation(
         "The idempotency record is in the payment's transaction",
         f"{SOURCE}/commit/idempotency.py",
-        "    conn.write_at_commit(_insert_answers, to_keep)\n",
+        "    conn.defer(_insert_answers, to_keep)\n",
         "",
         ("tests/integration/commit/test_idempotency.py",),
     ),
@@ -113,7 +113,7 @@ MUTATIONS = [
     Mutation(
         "The event is in the payment's transaction",
         f"{SOURCE}/payments/use_cases.py",
-        "    record_events("
+        "    defer_events("
         "conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])\n",
         "",
         ("tests/integration/payments/test_use_cases.py",),
@@ -273,7 +273,7 @@ MUTATIONS = [
     Mutation(
         "What a part that failed was to write is not written",
         f"{SOURCE}/postgres/database.py",
-        "                    self.to_write.clear()\n",
+        "                    self.deferred.clear()\n",
         "                    pass\n",
         ("tests/integration/postgres/test_database.py",),
     ),

@@ -24,12 +24,12 @@ from payments_ledger.ledger.currencies import keep_currencies, try_to_load
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, runtime_role
 from payments_ledger.process import failpoints
-from payments_ledger.process.draining import leave_when_asked
+from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom
 from payments_ledger.process.settings import Settings
 from payments_ledger.telemetry import metrics
 from payments_ledger.telemetry.logs import configure_logging
-from payments_ledger.telemetry.process_metrics import note_vitals
+from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
 from payments_ledger.tenants import routes as admin_routes
 from payments_ledger.web import documentation, health
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         await try_to_load(database)
         currencies = asyncio.create_task(keep_currencies(database))
         keeping_up = asyncio.create_task(chaos.run())
-        vitals = asyncio.create_task(note_vitals({"requests": database}))
+        vitals = asyncio.create_task(observe_process({"requests": database}))
         async with health.checks_of(settings, database) as app.state.checks:
             yield
         currencies.cancel()
@@ -167,7 +167,7 @@ def create_app_from_environment() -> FastAPI:
     settings = Settings()
     stop_serving = signal.getsignal(signal.SIGTERM)
     assert callable(stop_serving)
-    leave_when_asked(lambda: stop_serving(signal.SIGTERM, None), grace_seconds=settings.shutdown_grace_seconds)
+    drain_when_asked(lambda: stop_serving(signal.SIGTERM, None), grace_seconds=settings.shutdown_grace_seconds)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     failpoints.arm(failpoints.read_failpoints(settings.failpoints))
     export_spans("payments-ledger-api")

@@ -163,7 +163,7 @@ class InvalidCursor(UnreadableParameter):
         super().__init__("cursor")
 
 
-class LoginRests(Limited):
+class TooManyFailedLogins(Limited):
     """Too many failed logins with this e-mail address. It rests for a while."""
 
 
@@ -247,7 +247,7 @@ class UserExists(Conflict):
     """The tenant has a user with this e-mail address already."""
 
 
-class LocksOut(Conflict):
+class WouldLockOutAdministrator(Conflict):
     """After this change its author could not administer the tenant any more."""
 
 
@@ -278,11 +278,11 @@ class TooBusy(Unavailable):
     """Too many requests are waiting. Nothing was done; repeat the request."""
 
 
-class DatabaseAway(Unavailable):
+class DatabaseUnavailable(Unavailable):
     """The database cannot be reached. Nothing was done; repeat the request."""
 
 
-class LoginAway(Unavailable):
+class LoginUnavailable(Unavailable):
     """Logins cannot be counted right now, so none is admitted."""
 
 
@@ -294,7 +294,7 @@ class ChaosInjected(Unavailable):
     """An operator has this tenant's requests fail, to rehearse. Nothing was done; repeat the request."""
 
 
-class ChaosStoreAway(Unavailable):
+class ChaosStoreUnavailable(Unavailable):
     """Redis, which holds the injected faults, cannot be reached."""
 
 

@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 
 from payments_ledger.delivery.queries import measure_backlog
 from payments_ledger.errors import Unavailable
-from payments_ledger.messaging.messages import BrokerAway
+from payments_ledger.messaging.messages import BrokerUnavailable
 from payments_ledger.payments.payment import Status
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.postgres.database import Database
@@ -91,7 +91,7 @@ class Gauges:
         while True:
             try:
                 depths = await broker.depths()
-            except BrokerAway as error:
+            except BrokerUnavailable as error:
                 log.warning("gauges wait", of="broker", reason=str(error))
             else:
                 for depth in depths:

@@ -31,7 +31,7 @@ from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.rabbitmq.broker import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.schema.retention import Retention
 from payments_ledger.telemetry import metrics
-from payments_ledger.telemetry.process_metrics import note_vitals
+from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.telemetry.tracing import current_trace, traced
 from payments_ledger.tenants.consumer import TenantMessages
 from payments_ledger.verify.watch import Watch
@@ -148,7 +148,7 @@ class Worker:
                 tasks.create_task(self._retention.run())
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
-                tasks.create_task(note_vitals({"commands": self._database, "outbox": self._outbox}))
+                tasks.create_task(observe_process({"commands": self._database, "outbox": self._outbox}))
                 if self._settings.verify_seconds:
                     tasks.create_task(self._watch.run())
         finally:

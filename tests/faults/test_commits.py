@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from payments_ledger.errors import DatabaseAway, OutcomeUnknown
+from payments_ledger.errors import DatabaseUnavailable, OutcomeUnknown
 from payments_ledger.postgres.database import Database, driver_url
 from tests.faults.background import Background
 from tests.faults.proxy import Proxy
@@ -84,7 +84,7 @@ def test_a_connection_lost_before_commit_was_sent_is_a_database_that_is_away(
 ) -> None:
     fact = str(uuid4())
     network.lose_reply_to(b"INSERT INTO facts")
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         write_down(background, network, fact, waits=True)
     assert not is_written(url, fact)
 
@@ -107,7 +107,11 @@ def last_words(sqlstate: str) -> bytes:
 @pytest.mark.parametrize("sqlstate", ["57P01", "57P02", "57P05", "53300", "58030", "08006", "25006", "25P03", "25P04"])
 @pytest.mark.parametrize(
     ("said_at", "waits", "refusal"),
-    [(b"COMMIT", True, OutcomeUnknown), (b"COMMIT", False, OutcomeUnknown), (b"INSERT INTO facts", True, DatabaseAway)],
+    [
+        (b"COMMIT", True, OutcomeUnknown),
+        (b"COMMIT", False, OutcomeUnknown),
+        (b"INSERT INTO facts", True, DatabaseUnavailable),
+    ],
 )
 def test_a_session_that_the_server_ends_is_never_a_fault_of_ours(
     background: Background, network: Proxy, sqlstate: str, said_at: bytes, waits: bool, refusal: type[Exception]
@@ -117,7 +121,7 @@ def test_a_session_that_the_server_ends_is_never_a_fault_of_ours(
         write_down(background, network, str(uuid4()), waits=waits)
 
 
-@pytest.mark.parametrize(("at_commit", "refusal"), [(True, OutcomeUnknown), (False, DatabaseAway)])
+@pytest.mark.parametrize(("at_commit", "refusal"), [(True, OutcomeUnknown), (False, DatabaseUnavailable)])
 def test_a_pipeline_that_cannot_be_left_is_a_lost_session_although_the_connection_does_not_show_it(
     url: str,
     background: Background,
@@ -195,6 +199,6 @@ def test_sessions_ended_under_load_leave_no_success_that_is_called_a_failure(
     writing.result(30)
     with psycopg.connect(driver_url(url)) as conn:
         written = {fact for (fact,) in conn.execute("SELECT fact FROM facts")}
-    assert set(told.values()) <= {None, OutcomeUnknown, DatabaseAway}
+    assert set(told.values()) <= {None, OutcomeUnknown, DatabaseUnavailable}
     assert {fact for fact, error in told.items() if error is None} <= written
-    assert not {fact for fact, error in told.items() if error is DatabaseAway} & written
+    assert not {fact for fact, error in told.items() if error is DatabaseUnavailable} & written

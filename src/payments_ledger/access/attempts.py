@@ -49,7 +49,7 @@ class Forgotten:
 
 
 class Attempts(Protocol):
-    """Attempts with an e-mail address that have not succeeded. What may not answer raises RedisAway.
+    """Attempts with an e-mail address that have not succeeded. What may not answer raises RedisUnavailable.
 
     Within a row they are told apart by the tenant that was named. All of them count together, so that naming another
     tenant, or none, gives no further attempts. A success ends only the row of its own tenant: whoever has an account of

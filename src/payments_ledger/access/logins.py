@@ -8,9 +8,9 @@ from weakref import WeakValueDictionary
 from fastapi import Request
 
 from payments_ledger.access.attempts import NO_TENANT, Attempts, LoginAttempt
-from payments_ledger.errors import LoginAway, LoginRests
+from payments_ledger.errors import LoginUnavailable, TooManyFailedLogins
 from payments_ledger.process.settings import Settings
-from payments_ledger.redis.pipeline import RedisAway
+from payments_ledger.redis.pipeline import RedisUnavailable
 from payments_ledger.web.exact_requests import ExactJSONRoute
 from payments_ledger.web.rate_limit import (
     WINDOW_SECONDS,
@@ -30,7 +30,7 @@ FAILURES_IN_THE_HOUR_MAX = 100
 
 
 class Logins:
-    """Who may try to log in now. Raises LoginAway when the attempts cannot be counted."""
+    """Who may try to log in now. Raises LoginUnavailable when the attempts cannot be counted."""
 
     def __init__(self, settings: Settings, counters: Counters, attempts: Attempts) -> None:
         self._limit = Limit("login", settings.login_rate_limit_per_min)
@@ -50,7 +50,7 @@ class Logins:
         return self._turns.setdefault((attempt.email, attempt.network), asyncio.Lock())
 
     async def begin(self, attempt: LoginAttempt) -> None:
-        """Counts an attempt before its password is looked at, as if it were to fail; raises LoginRests."""
+        """Counts an attempt before its password is looked at, as if it were to fail; raises TooManyFailedLogins."""
         with _counting():
             counted = await self._attempts.add(attempt)
             row_rests = counted.in_a_row.number > FAILURES_MAX
@@ -59,7 +59,7 @@ class Logins:
                 # Whom strangers keep out has not failed themselves.
                 await self._attempts.take_back(attempt)
         if row_rests or hour_rests:
-            raise LoginRests(
+            raise TooManyFailedLogins(
                 max(
                     counted.in_a_row.seconds_left if row_rests else 0,
                     counted.in_the_hour.seconds_left if hour_rests else 0,
@@ -81,8 +81,8 @@ class Logins:
 def _counting() -> Iterator[None]:
     try:
         yield
-    except RedisAway:
-        raise LoginAway from None
+    except RedisUnavailable:
+        raise LoginUnavailable from None
 
 
 def attempt_of(request: Request, email: str, tenant_id: str | None) -> LoginAttempt:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.postgres.database import Connection
 
 
@@ -17,7 +17,7 @@ class Login:
 
 async def record_logins(conn: Connection, logins: Sequence[Login]) -> list[None]:
     """A row in the audit log for each; the e-mail address is not in it, the user's id is."""
-    record_audit(
+    defer_audit(
         conn, [AuditRecord(login.tenant_id, login.origin, "user.log_in", login.origin.principal) for login in logins]
     )
     return [None] * len(logins)

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from payments_ledger.errors import ChaosInjected, ChaosNotEnabled, ChaosStoreAway
+from payments_ledger.errors import ChaosInjected, ChaosNotEnabled, ChaosStoreUnavailable
 from payments_ledger.messaging.messages import Delivery, Fate, Handler, Message, Publisher
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.redis import pipeline as redis
@@ -47,11 +47,11 @@ NO_FAULTS = Faults()
 
 class ChaosStore(Protocol):
     async def read(self) -> Mapping[str, Faults]:
-        """The faults of every tenant; raises ChaosStoreAway."""
+        """The faults of every tenant; raises ChaosStoreUnavailable."""
         ...
 
     async def write(self, tenant_id: str, faults: Faults) -> None:
-        """Raises ChaosStoreAway."""
+        """Raises ChaosStoreUnavailable."""
         ...
 
     async def close(self) -> None: ...
@@ -67,7 +67,7 @@ class RedisChaosStore:
         try:
             fields = await self._client.hgetall(REDIS_KEY)
         except (RedisError, OSError) as error:
-            raise ChaosStoreAway from error
+            raise ChaosStoreUnavailable from error
         return {_text(tenant_id): Faults(**json.loads(faults)) for tenant_id, faults in fields.items()}
 
     async def write(self, tenant_id: str, faults: Faults) -> None:
@@ -77,7 +77,7 @@ class RedisChaosStore:
             else:
                 await self._client.hdel(REDIS_KEY, tenant_id)
         except (RedisError, OSError) as error:
-            raise ChaosStoreAway from error
+            raise ChaosStoreUnavailable from error
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -115,7 +115,7 @@ class Chaos:
         while True:
             try:
                 self._faults = await self._store.read()
-            except ChaosStoreAway:
+            except ChaosStoreUnavailable:
                 self._faults = {}
             except (ValueError, TypeError):
                 log.exception("chaos settings cannot be read")
@@ -127,11 +127,11 @@ class Chaos:
             await self._store.close()
 
     async def faults_of(self, tenant_id: str) -> Faults:
-        """What is set for the tenant, from the store itself; raises ChaosStoreAway."""
+        """What is set for the tenant, from the store itself; raises ChaosStoreUnavailable."""
         return NO_FAULTS if self._store is None else (await self._store.read()).get(tenant_id, NO_FAULTS)
 
     async def set_faults(self, tenant_id: str, faults: Faults) -> None:
-        """Raises ChaosNotEnabled or ChaosStoreAway."""
+        """Raises ChaosNotEnabled or ChaosStoreUnavailable."""
         if self._store is None:
             raise ChaosNotEnabled
         await self._store.write(tenant_id, faults)

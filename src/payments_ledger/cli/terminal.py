@@ -75,16 +75,16 @@ def explained(settings: "Settings") -> Iterator[None]:
     """Ends the command with what is wrong, and what to do, for everything that can be expected to go wrong."""
     import psycopg
 
-    from payments_ledger.errors import DatabaseAway, LedgerError, SchemaMissing, Unavailable
-    from payments_ledger.messaging.messages import BrokerAway
-    from payments_ledger.redis.pipeline import RedisAway
+    from payments_ledger.errors import DatabaseUnavailable, LedgerError, SchemaMissing, Unavailable
+    from payments_ledger.messaging.messages import BrokerUnavailable
+    from payments_ledger.redis.pipeline import RedisUnavailable
 
     try:
         yield
-    except DatabaseAway:
-        from payments_ledger.operations.connections import why_away
+    except DatabaseUnavailable:
+        from payments_ledger.operations.connections import why_unreachable
 
-        reason = asyncio.run(why_away(settings.database_url)) or "it did not answer in time"
+        reason = asyncio.run(why_unreachable(settings.database_url)) or "it did not answer in time"
         fail(f"PostgreSQL cannot be reached: {reason}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
     except (SchemaMissing, psycopg.errors.UndefinedColumn):
         fail("The schema is missing or old.", "Run payments-ledger migrate.", CANNOT)
@@ -93,9 +93,9 @@ def explained(settings: "Settings") -> Iterator[None]:
         fail(f"PostgreSQL refuses: {error.diag.message_primary}.", remedy, CANNOT)
     except Unavailable as error:
         fail(error.detail, "Try again; payments-ledger status shows what is away.", CANNOT)
-    except BrokerAway as error:
+    except BrokerUnavailable as error:
         fail(f"RabbitMQ cannot be reached: {error}", "Look at RABBITMQ_URL, and whether it runs.", CANNOT)
-    except RedisAway:
+    except RedisUnavailable:
         fail("Redis cannot be reached.", "Look at REDIS_URL, and whether it runs. Nothing was changed.", CANNOT)
     except LedgerError as error:
         fail(error.detail, _remedy(error), REFUSED)
@@ -105,10 +105,10 @@ def explained(settings: "Settings") -> Iterator[None]:
 
 async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
     """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case. A second one ends it."""
-    from payments_ledger.process.draining import leave_when_asked
+    from payments_ledger.process.draining import drain_when_asked
 
     task = asyncio.create_task(work)
-    undo = leave_when_asked(task.cancel)
+    undo = drain_when_asked(task.cancel)
     try:
         return await task
     except asyncio.CancelledError:

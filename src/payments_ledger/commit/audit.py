@@ -36,9 +36,9 @@ def change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) ->
     return {"before": before, "after": after}
 
 
-def record_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
+def defer_audit(conn: Connection, records: Sequence[AuditRecord]) -> None:
     """Appends the records when the transaction commits."""
-    conn.write_at_commit(_insert_records, records)
+    conn.defer(_insert_records, records)
 
 
 async def record_refusals(conn: Connection, records: Sequence[AuditRecord]) -> None:

@@ -25,9 +25,9 @@ class Event:
     trace: Trace
 
 
-def record_events(conn: Connection, events: Sequence[Event]) -> None:
+def defer_events(conn: Connection, events: Sequence[Event]) -> None:
     """Adds the events to the outbox when the transaction commits; then the relay publishes them."""
-    conn.write_at_commit(_insert_events, events)
+    conn.defer(_insert_events, events)
 
 
 async def _insert_events(conn: Connection, events: Sequence[Event]) -> None:

@@ -99,7 +99,7 @@ class GroupCommit:
 
         `tenants` are those whose rows it touches besides its own.
 
-        Raises TooBusy (nothing was done), DatabaseAway (nothing was done) or OutcomeUnknown. A caller that is
+        Raises TooBusy (nothing was done), DatabaseUnavailable (nothing was done) or OutcomeUnknown. A caller that is
         cancelled leaves its command in the batch.
         """
         if self._closed or len(self._queue) >= self._queue_size_max:

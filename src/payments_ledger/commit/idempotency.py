@@ -95,7 +95,7 @@ async def answer_once(conn: Connection, requests: Sequence[Keyed[Any]]) -> list[
         for request, outcome in zip(group, outcomes, strict=True):
             answers[id(request)] = await operation.render(request.command, outcome)
     to_keep = [(request, answers[id(request)]) for group in fresh.values() for request in group if request.scope]
-    conn.write_at_commit(_insert_answers, to_keep)
+    conn.defer(_insert_answers, to_keep)
     _FRESH.inc(len(to_keep))
     first |= {request.scope: (request.fingerprint, answer) for request, answer in to_keep if request.scope}
     return [answers[id(request)] if id(request) in answers else _repeat(request, first) for request in requests]

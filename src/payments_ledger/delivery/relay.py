@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.errors import Unavailable
-from payments_ledger.messaging.messages import BrokerAway, Fate, Message, Publisher
+from payments_ledger.messaging.messages import BrokerUnavailable, Fate, Message, Publisher
 from payments_ledger.postgres.database import Database
 from payments_ledger.process.failpoints import Place, failpoint
 from payments_ledger.telemetry.tracing import trace_id_of, usable_traceparent
@@ -33,7 +33,7 @@ POSTPONE_SECONDS_MAX = 60.0
 FLUSH_SECONDS_MAX = 5.0
 # Longer than the publisher waits for the broker.
 STEP_SECONDS_MAX = 12.0
-AWAY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Relay:
@@ -52,15 +52,15 @@ class Relay:
             try:
                 relayed = await _to_its_end(self.step())
                 failures = 0
-            except (BrokerAway, Unavailable, psycopg.Error) as error:
+            except (BrokerUnavailable, Unavailable, psycopg.Error) as error:
                 log.warning("relay waits", reason=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
                 continue
             except Exception:
                 # Settling goes on meanwhile, which it would not if this ended the worker.
                 log.exception("relay failed")
-                await asyncio.sleep(AWAY_SECONDS[min(failures, len(AWAY_SECONDS) - 1)])
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
                 continue
             if relayed < BATCH_SIZE_MAX:
@@ -72,7 +72,7 @@ class Relay:
             async with asyncio.timeout(FLUSH_SECONDS_MAX):
                 while await self.step():
                     pass
-        except (TimeoutError, BrokerAway, Unavailable, psycopg.Error) as error:
+        except (TimeoutError, BrokerUnavailable, Unavailable, psycopg.Error) as error:
             log.warning("events are left to the next relay", reason=f"{type(error).__name__}: {error}")
 
     async def step(self) -> int:

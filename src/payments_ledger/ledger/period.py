@@ -1,4 +1,4 @@
-"""A period of time split into whole UTC days, which the totals answer, and the rest, which the postings answer."""
+"""A period of time split into whole UTC days, which the totals answer, and the remainder, which the postings answer."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,15 +20,15 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class SplitPeriod:
-    """Whole days from `first_day` (inclusive) to `end_day` (exclusive), None being unbounded, and the `rests`."""
+    """Whole days from `first_day` (inclusive) to `end_day` (exclusive), None being unbounded, and the `remainders`."""
 
     first_day: date | None
     end_day: date | None
-    rests: tuple[tuple[datetime, datetime], ...]
+    remainders: tuple[tuple[datetime, datetime], ...]
 
 
 def split_by_day(period: Period) -> SplitPeriod:
-    """The period as whole days and at most two rests, one before the first whole day and one after the last."""
+    """The period as whole days and at most two remainders, one before the first whole day and one after the last."""
     if period.start and period.start > _midnight(date.max):
         # No whole day follows on the calendar.
         return SplitPeriod(date.max, date.max, ((period.start, period.end or datetime.max.replace(tzinfo=UTC)),))
@@ -37,12 +37,12 @@ def split_by_day(period: Period) -> SplitPeriod:
     if period.start and period.end and first_day and end_day and first_day > end_day:
         # No whole day lies in between: both ends fall on one day.
         return SplitPeriod(end_day, end_day, ((period.start, period.end),))
-    rests: list[tuple[datetime, datetime]] = []
+    remainders: list[tuple[datetime, datetime]] = []
     if period.start and first_day and period.start < _midnight(first_day):
-        rests.append((period.start, _midnight(first_day)))
+        remainders.append((period.start, _midnight(first_day)))
     if period.end and end_day and _midnight(end_day) < period.end:
-        rests.append((_midnight(end_day), period.end))
-    return SplitPeriod(first_day, end_day, tuple(rests))
+        remainders.append((_midnight(end_day), period.end))
+    return SplitPeriod(first_day, end_day, tuple(remainders))
 
 
 def _first_whole_day(instant: datetime) -> date:

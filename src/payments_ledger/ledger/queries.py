@@ -149,17 +149,18 @@ async def list_entries(
 
 
 async def list_balances(conn: Connection, tenant_id: str, period: Period) -> list[Balance]:
-    """The sums of every account and currency that moved in the period: whole days from the totals, rests by posting."""
+    """The sums of each account and currency that moved in the period: whole days from totals, the rest by posting."""
     split = split_by_day(period)
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
-        WITH rests AS (
+        WITH remainders AS (
             SELECT debit_account, credit_account, currency, sum(amount) AS amount
-            FROM unnest(%(rest_starts)s::timestamptz[], %(rest_ends)s::timestamptz[]) AS rest (starts, ends)
+            FROM unnest(%(remainder_starts)s::timestamptz[], %(remainder_ends)s::timestamptz[])
+                 AS remainder (starts, ends)
             JOIN ledger_postings AS posting
               ON posting.tenant_id = %(tenant_id)s
-             AND posting.posted_at >= rest.starts AND posting.posted_at < rest.ends
+             AND posting.posted_at >= remainder.starts AND posting.posted_at < remainder.ends
             GROUP BY debit_account, credit_account, currency
         ), sides AS (
             SELECT account, currency, debits, credits
@@ -167,9 +168,9 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
             WHERE tenant_id = %(tenant_id)s
               AND day >= coalesce(%(first_day)s::date, '-infinity') AND day < coalesce(%(end_day)s::date, 'infinity')
             UNION ALL
-            SELECT debit_account, currency, amount, 0 FROM rests
+            SELECT debit_account, currency, amount, 0 FROM remainders
             UNION ALL
-            SELECT credit_account, currency, 0, amount FROM rests
+            SELECT credit_account, currency, 0, amount FROM remainders
         ), sums AS (
             SELECT account, currency, sum(debits) AS debits, sum(credits) AS credits
             FROM sides
@@ -184,8 +185,8 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
             "tenant_id": tenant_id,
             "first_day": split.first_day,
             "end_day": split.end_day,
-            "rest_starts": [starts for starts, _ in split.rests],
-            "rest_ends": [ends for _, ends in split.rests],
+            "remainder_starts": [starts for starts, _ in split.remainders],
+            "remainder_ends": [ends for _, ends in split.remainders],
         },
     )
     return [

@@ -95,13 +95,13 @@ class Delivery:
     reason: str = ""
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """The broker cannot be reached or does not answer; of the messages at hand any may have been delivered."""
 
 
 class Publisher(Protocol):
     async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
-        """What became of each message, once that is sure; raises BrokerAway."""
+        """What became of each message, once that is sure; raises BrokerUnavailable."""
         ...
 
     async def close(self) -> None: ...

@@ -32,7 +32,7 @@ async def transaction(
         yield conn
 
 
-async def why_away(database_url: str) -> str | None:
+async def why_unreachable(database_url: str) -> str | None:
     """What PostgreSQL or the network says to an attempt to connect; None if it succeeds."""
     try:
         connection = await psycopg.AsyncConnection.connect(driver_url(database_url), connect_timeout=3)

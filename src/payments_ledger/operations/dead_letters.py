@@ -77,7 +77,7 @@ def queues_of(settings: Settings) -> list[Queue]:
 
 
 async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadLetter]:
-    """The oldest dead letters of each queue, which stay where they are. Raises BrokerAway or Unavailable."""
+    """The oldest dead letters of each queue, which stay where they are. Raises BrokerUnavailable or Unavailable."""
     if in_memory(settings):
         return [_of(event) for event in (await outbox.list_buried(settings.database_url))[:limit]]
     found: list[DeadLetter] = []
@@ -95,7 +95,7 @@ async def replay_dead_letters(
     """Puts the wanted ones back into the queue they came from, confirmed there before they are taken away here.
 
     The audit log tells of each. Can be repeated and interrupted: at worst a message is handled twice, which does no
-    harm. Raises BrokerAway or Unavailable.
+    harm. Raises BrokerUnavailable or Unavailable.
     """
     if in_memory(settings):
         buried = [event for event in await outbox.list_buried(settings.database_url) if wanted(_of(event))]
@@ -120,7 +120,7 @@ async def replay_dead_letters(
 async def drop_dead_letters(
     settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
 ) -> list[DeadLetter]:
-    """Takes the wanted ones away for good; the audit log tells of each. Raises BrokerAway or Unavailable.
+    """Takes the wanted ones away for good; the audit log tells of each. Raises BrokerUnavailable or Unavailable.
 
     What is buried in the outbox cannot be dropped.
     """

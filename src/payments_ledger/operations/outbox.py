@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from payments_ledger.commit.audit import AuditRecord, Origin, change, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, change, defer_audit
 from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.errors import Unavailable
@@ -64,7 +64,7 @@ async def retry(
         async with acting_as(conn, relay_role(database_url)):
             due = await queries.make_due(conn, events, again=again)
         retried = [event for event in events if event.id in due]
-        record_audit(conn, [_audit(event, origin) for event in retried])
+        defer_audit(conn, [_audit(event, origin) for event in retried])
     return retried
 
 

@@ -14,9 +14,9 @@ from payments_ledger.delivery.queries import Backlog, measure_backlog
 from payments_ledger.errors import SchemaMissing, Unavailable
 from payments_ledger.gauges import BACKLOG_COUNTED_MAX
 from payments_ledger.ledger.currencies import load_currencies
-from payments_ledger.messaging.messages import LATER_SECONDS, BrokerAway
+from payments_ledger.messaging.messages import LATER_SECONDS, BrokerUnavailable
 from payments_ledger.operations import queries
-from payments_ledger.operations.connections import opened, why_away
+from payments_ledger.operations.connections import opened, why_unreachable
 from payments_ledger.operations.queries import Settlement
 from payments_ledger.payments.queries import StatusCount, count_payments
 from payments_ledger.postgres.database import Connection, Database, auditor_role, relay_role
@@ -94,7 +94,7 @@ async def _ask_postgres(settings: Settings, status: Status) -> list[Service]:
         except SchemaMissing:
             pass
         except (Unavailable, psycopg.Error) as error:
-            return [Service("postgresql", None, f"PostgreSQL does not serve: {await why_away(url) or error}")]
+            return [Service("postgresql", None, f"PostgreSQL does not serve: {await why_unreachable(url) or error}")]
     postgres = Service("postgresql", version)
     newest = newest_version()
     # A newer one is what a migration leaves while the old version still serves.
@@ -142,7 +142,7 @@ async def _ask_rabbitmq(settings: Settings, status: Status) -> list[Service]:
         async with rabbitmq.connected(settings.rabbitmq_url) as connection:
             version = rabbitmq.server_version(connection)
             status.queues = [await _look_at(connection, queue) for queue in consumed_queues(settings)]
-    except (BrokerAway, AMQPError, OSError, TimeoutError) as error:
+    except (BrokerUnavailable, AMQPError, OSError, TimeoutError) as error:
         return [Service("rabbitmq", None, f"RabbitMQ is away: {error}")]
     idle = [queue.name for queue in status.queues if not queue.consumers]
     fault = f"No worker consumes {' and '.join(idle)}." if idle else None

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.access.attempts import Forgotten, RedisAttempts
 from payments_ledger.access.passwords import hash_password
-from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.group_commit import Command, UseCase
 from payments_ledger.errors import Rejected, UserNotFound
 from payments_ledger.operations.connections import transaction
@@ -60,7 +60,7 @@ async def create_tenant(database_url: str, *, tenant_id: str, name: str, plan: s
 
 
 async def suspend_tenant(database_url: str, tenant_id: str, *, suspended: bool) -> Tenant:
-    """Suspends the tenant, or lets it go on. Raises UnknownTenant, LocksOut or Unavailable."""
+    """Suspends the tenant, or lets it go on. Raises UnknownTenant, WouldLockOutAdministrator or Unavailable."""
     command = SetTenantSuspended(tenant_id, suspended, _administrator())
     return await _carry_out(database_url, set_tenant_suspended, command)
 
@@ -116,7 +116,7 @@ async def find_tenants_of_user(database_url: str, email: str, tenant_id: str | N
 async def unlock_user(database_url: str, redis_url: str, email: str, tenants: Sequence[str]) -> Forgotten:
     """Forgets the failed logins with the e-mail address, and writes that down in these tenants.
 
-    Raises RedisAway or Unavailable.
+    Raises RedisUnavailable or Unavailable.
     """
     origin = operator()
     attempts = RedisAttempts(redis_url)
@@ -124,7 +124,7 @@ async def unlock_user(database_url: str, redis_url: str, email: str, tenants: Se
         async with transaction(database_url, tenants=tenants) as conn:
             # A part of the transaction ends when all of it was written: nothing is forgotten without its audit row.
             async with conn.transaction():
-                record_audit(conn, [AuditRecord(tenant, origin, "user.unlock", email.lower()) for tenant in tenants])
+                defer_audit(conn, [AuditRecord(tenant, origin, "user.unlock", email.lower()) for tenant in tenants])
             return await attempts.forget(email.lower())
     finally:
         await attempts.close()

@@ -6,7 +6,7 @@ from enum import Enum
 
 from uuid_utils.compat import uuid7
 
-from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.money import Money
 from payments_ledger.orders import queries
@@ -130,7 +130,7 @@ async def change_orders(
         else:
             outcomes.append(NothingToPay.REPEATED)
     if audit:
-        record_audit(conn, audit)
+        defer_audit(conn, audit)
     return outcomes
 
 

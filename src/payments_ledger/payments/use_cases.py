@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
-from payments_ledger.commit.events import record_events
+from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
+from payments_ledger.commit.events import defer_events
 from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected, WithdrawnCurrency
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.postings import REFUND, refund, settlement
@@ -176,10 +176,10 @@ async def refund_payments(conn: Connection, commands: Sequence[RefundPayment]) -
             outcomes.append(entry)
     if refunds:
         await post_entries(conn, [refund.entry for refund in refunds])
-        record_events(
+        defer_events(
             conn, [refund_event_of(refund.payment, refund.entry.id, refund.origin.trace, now) for refund in refunds]
         )
-        record_audit(
+        defer_audit(
             conn, [_audit("payment.refund", refund.payment, refund.origin, refund.payment.status) for refund in refunds]
         )
     return outcomes
@@ -251,8 +251,8 @@ async def _lock_and_move(
 
 async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
     """Writes the event and the audit row of each change."""
-    record_events(conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])
-    record_audit(
+    defer_events(conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])
+    defer_audit(
         conn,
         [_audit(action, change.payment, change.origin, change.before) async for change in in_portions(changes)],
     )

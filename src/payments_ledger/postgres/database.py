@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from payments_ledger.errors import DatabaseAway, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
+from payments_ledger.errors import DatabaseUnavailable, OutcomeUnknown, SchemaMissing, TooBusy, Unavailable
 from payments_ledger.postgres.array_literals import write_arrays_quickly
 
 type Write[Row] = Callable[[Connection, Sequence[Row]], Awaitable[None]]
@@ -31,18 +31,18 @@ class Connection(AsyncConnection[TupleRow]):
 
     opening: AsyncCursor[TupleRow]
     began_at: datetime | None
-    to_write: dict[Write[Any], list[Any]]
+    deferred: dict[Write[Any], list[Any]]
 
-    def write_at_commit[Row](self, write: Write[Row], rows: Iterable[Row]) -> None:
+    def defer[Row](self, write: Write[Row], rows: Iterable[Row]) -> None:
         """Has `write` write the rows just before the COMMIT, together with all others of this transaction.
 
         For what nothing in the transaction reads: its use cases then share one statement.
         """
-        self.to_write.setdefault(write, []).extend(rows)
+        self.deferred.setdefault(write, []).extend(rows)
 
-    async def write_what_waits(self) -> None:
-        """Writes what `write_at_commit` was given, if anything."""
-        waiting, self.to_write = self.to_write, {}
+    async def write_deferred(self) -> None:
+        """Writes what `defer` was given, if anything."""
+        waiting, self.deferred = self.deferred, {}
         for write, rows in waiting.items():
             if rows:
                 await write(self, rows)
@@ -52,7 +52,7 @@ class Connection(AsyncConnection[TupleRow]):
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[AsyncTransaction]:
         """A part of the transaction that may fail by itself, and then writes nothing."""
-        await self.write_what_waits()
+        await self.write_deferred()
         async with self.pipeline() as pipeline:
             # Until then psycopg does not know of the BEGIN, and would take this part for the whole.
             await pipeline.sync()
@@ -60,9 +60,9 @@ class Connection(AsyncConnection[TupleRow]):
                 try:
                     yield part
                 except BaseException:
-                    self.to_write.clear()
+                    self.deferred.clear()
                     raise
-                await self.write_what_waits()
+                await self.write_deferred()
 
 
 # The bounds below keep a request that meets a dead or overloaded database under the five seconds that section 5 of the
@@ -190,13 +190,13 @@ class Database:
         `snapshot` is the moment that a REPEATABLE READ transaction has exported, to see what that one sees.
 
         Raises OutcomeUnknown when the connection was lost after COMMIT was sent, together with all that nobody had
-        waited for; DatabaseAway, SchemaMissing, TooBusy or RolledBack when nothing can have been committed. Role and
-        tenants are local to the transaction, so that a connection pool in between cannot mix them up.
+        waited for; DatabaseUnavailable, SchemaMissing, TooBusy or RolledBack when nothing can have been committed.
+        Role and tenants are local to the transaction, so that a connection pool in between cannot mix them up.
         """
         try:
             connection = await self._pool.getconn()
         except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
-            raise DatabaseAway from error
+            raise DatabaseUnavailable from error
         commits = False
         try:
             async with connection.pipeline():
@@ -204,13 +204,13 @@ class Database:
                 if snapshot is not None:
                     await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 connection.began_at = None
-                connection.to_write = {}
+                connection.deferred = {}
                 connection.opening = await connection.cursor(binary=True).execute(
                     self._opening,
                     [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
                 )
                 yield connection
-                await connection.write_what_waits()
+                await connection.write_deferred()
                 commits = True
                 commit = await connection.execute("COMMIT")
             if commit.statusmessage is None:
@@ -227,7 +227,7 @@ class Database:
                 raise
             # It may be in a state that psycopg cannot bring in order again. The pool replaces it.
             await connection.close()
-            raise (OutcomeUnknown if commits else DatabaseAway) from error
+            raise (OutcomeUnknown if commits else DatabaseUnavailable) from error
         finally:
             try:
                 if connection.pgconn.transaction_status is not TransactionStatus.IDLE:

@@ -7,34 +7,34 @@ from collections.abc import Callable
 from types import FrameType
 
 # From the end of the grace to the end of the process, whatever hangs. Shorter than Compose's stop_grace_period.
-LEAVE_SECONDS_MAX = 25.0
+DRAIN_SECONDS_MAX = 25.0
 
-_is_leaving = False
+_is_draining = False
 
 
-def is_leaving() -> bool:
+def is_draining() -> bool:
     """Whether this process was asked to end: nobody should send it anything new."""
-    return _is_leaving
+    return _is_draining
 
 
-def leave_when_asked(leave: Callable[[], object], *, grace_seconds: float = 0) -> Callable[[], None]:
+def drain_when_asked(leave: Callable[[], object], *, grace_seconds: float = 0) -> Callable[[], None]:
     """Calls `leave` in the running loop so many seconds after the first SIGTERM or SIGINT; returns how to undo this.
 
-    A second signal ends the process at once, and so does the kernel when LEAVE_SECONDS_MAX have passed after the grace.
+    A second signal ends the process at once, and so does the kernel when DRAIN_SECONDS_MAX have passed after the grace.
     """
     loop = asyncio.get_running_loop()
     seen: list[int] = []
 
     def take(number: int, _: FrameType | None) -> None:
-        global _is_leaving
+        global _is_draining
         # Of Ctrl-C at a terminal a server's child process hears twice: by itself, and as its parent's SIGTERM.
         if number in seen or (seen and multiprocessing.parent_process() is None):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if not seen:
-            _is_leaving = True
+            _is_draining = True
             # Its default action ends the process, even one whose event loop no longer turns.
-            signal.setitimer(signal.ITIMER_REAL, grace_seconds + LEAVE_SECONDS_MAX)
+            signal.setitimer(signal.ITIMER_REAL, grace_seconds + DRAIN_SECONDS_MAX)
             loop.call_soon_threadsafe(lambda: loop.call_later(grace_seconds, leave))
         seen.append(number)
 

@@ -29,7 +29,7 @@ from prometheus_client import Counter, Gauge
 from payments_ledger.messaging.messages import (
     ATTEMPTS_MAX,
     LATER_SECONDS,
-    BrokerAway,
+    BrokerUnavailable,
     DeadLetter,
     Delivery,
     Fate,
@@ -92,7 +92,7 @@ _ARGUMENTS_OF_LATER: dict[str, FieldValue] = {
 }
 
 # What aio-pika raises when a connection is refused, lost or mute.
-_AWAY = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
+_UNREACHABLE = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,9 @@ class RabbitPublisher:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 channel = await self._ready_channel()
                 deliveries = await asyncio.gather(*(self._publish_one(channel, message) for message in messages))
-        except _AWAY as error:
+        except _UNREACHABLE as error:
             await self.close()
-            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
         if any(map(self._lacks_its_queue, messages, deliveries)):
             # Somebody has taken the queue or its binding away: they are declared anew before the next message.
             await self.close()
@@ -196,7 +196,7 @@ class RabbitConsumer:
                 is_lost = await _is_set_within(lost, CAREFUL_SECONDS if is_careful else None)
                 if is_lost:
                     log.warning("broker lost", queue=self._queue.name)
-            except _AWAY as error:
+            except _UNREACHABLE as error:
                 if isinstance(error, ConnectionInternalError):
                     self._internal_errors.inc()
                 log.warning("broker away", queue=self._queue.name, reason=f"{type(error).__name__}: {error}")
@@ -254,7 +254,7 @@ class RabbitConsumer:
                 await incoming.ack()
             self._progresses = True
             await failpoint(Place.CONSUMER_AFTER_ACK)
-        except _AWAY as error:
+        except _UNREACHABLE as error:
             # Not acknowledged: the broker delivers it again once the channel is closed, which makes us begin anew.
             # Handling a message twice does no harm.
             log.warning("message left to the broker", message_id=message.id, reason=f"{type(error).__name__}: {error}")
@@ -339,7 +339,7 @@ class QueueGauge:
         self._channel: AbstractChannel | None = None
 
     async def depths(self) -> list[Depth]:
-        """Raises BrokerAway."""
+        """Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX * 2):
                 channel = await self._ready_channel()
@@ -348,9 +348,9 @@ class QueueGauge:
                     for queue in self._queues
                     for name in (queue.name, queue.dead_letters)
                 ]
-        except _AWAY as error:
+        except _UNREACHABLE as error:
             await self.close()
-            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
@@ -474,18 +474,18 @@ async def is_up(url: str) -> bool:
     """Whether a connection can be opened now."""
     try:
         await _close(await _connect(url))
-    except _AWAY:
+    except _UNREACHABLE:
         return False
     return True
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AbstractConnection]:
-    """A connection for as long as the block lasts; raises BrokerAway."""
+    """A connection for as long as the block lasts; raises BrokerUnavailable."""
     try:
         connection = await _connect(url)
-    except _AWAY as error:
-        raise BrokerAway(f"{type(error).__name__}: {error}") from error
+    except _UNREACHABLE as error:
+        raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
     try:
         yield connection
     finally:
@@ -514,7 +514,7 @@ async def _close(connection: AbstractConnection | AbstractChannel | None) -> Non
     try:
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
             await connection.close()
-    except _AWAY as error:
+    except _UNREACHABLE as error:
         log.debug("connection closed uncleanly", reason=str(error))
 
 
@@ -543,5 +543,5 @@ async def _publish(channel: AmqpChannel, exchange: str, message: Message, *, man
     except PublishError:
         return UNROUTED
     except DeliveryError as error:
-        raise BrokerAway(f"the broker refused {message.type}: {error}") from error
+        raise BrokerUnavailable(f"the broker refused {message.type}: {error}") from error
     return Delivery(Fate.ROUTED)

@@ -26,7 +26,7 @@ PROBE_SECONDS = 1.0
 type Command = tuple[str | bytes | int, ...]
 
 
-class RedisAway(Exception):
+class RedisUnavailable(Exception):
     """Redis does not answer, or did not lately."""
 
 
@@ -70,12 +70,12 @@ class Pipeline:
         self._probing: asyncio.Task[None] | None = None
 
     async def run(self, *commands: Command) -> list[Any]:
-        """The answers to the commands, in their order. Raises RedisAway, at once while Redis is known to be away.
+        """The answers to the commands, in their order. Raises RedisUnavailable, at once while that is known.
 
         Raises NoScriptError if a script of the commands is not known to Redis.
         """
         if self._probing is not None:
-            raise RedisAway
+            raise RedisUnavailable
         waiting = _Waiting(commands, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._sending is None:
@@ -114,7 +114,7 @@ class Pipeline:
             # Whoever queued meanwhile need not wait for a second failure.
             batch, self._queue = [*batch, *self._queue], []
             for waiting in batch:
-                _settle(waiting, RedisAway())
+                _settle(waiting, RedisUnavailable())
             return
         for waiting in batch:
             own = [next(answers) for _ in waiting.commands]
@@ -124,7 +124,7 @@ class Pipeline:
                 _settle(waiting, failed)
             elif failed:
                 log.warning("redis refuses", error=str(failed))
-                _settle(waiting, RedisAway())
+                _settle(waiting, RedisUnavailable())
             else:
                 _settle(waiting, own)
 

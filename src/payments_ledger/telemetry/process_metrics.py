@@ -35,7 +35,7 @@ POOL_COUNTERS = (
 NOTE_SECONDS = 0.5
 
 
-async def note_vitals(pools: Mapping[str, Database]) -> None:
+async def observe_process(pools: Mapping[str, Database]) -> None:
     """Notes them until cancelled; the pools by their names."""
     loop = asyncio.get_running_loop()
     seen: Tally[tuple[str, str]] = Tally()

@@ -10,7 +10,7 @@ import structlog
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from payments_ledger.commit.audit import AuditRecord, Origin, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.messaging.messages import ANY_TYPE, DeadLetter, Handler, Message
 from payments_ledger.postgres.database import Connection
@@ -92,7 +92,7 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
             await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
         if command.suspends:
             await suspend_tenant(conn, command.tenant_id)
-    record_audit(conn, [_audit(command) for command in commands])
+    defer_audit(conn, [_audit(command) for command in commands])
     return [None] * len(commands)
 
 

@@ -13,7 +13,7 @@ from payments_ledger.access.policy import Permission
 from payments_ledger.access.queries import list_policies
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.chaos.faults import LATENCY_MS_MAX, Chaos, Faults
-from payments_ledger.commit.audit import AuditRecord, change, record_audit
+from payments_ledger.commit.audit import AuditRecord, change, defer_audit
 from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
 from payments_ledger.ledger.period import Period
@@ -337,7 +337,7 @@ async def put_chaos(request: Request, caller: Admin, body: ChaosSettings) -> Cha
         detail = change(before.model_dump(), body.model_dump())
         # A part of the transaction ends when all of it was written.
         async with conn.transaction():
-            record_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
+            defer_audit(conn, [AuditRecord(caller.tenant_id, caller.origin, "chaos.put", caller.tenant_id, detail)])
         await chaos.set_faults(caller.tenant_id, faults)
     return body
 

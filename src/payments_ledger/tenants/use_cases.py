@@ -31,12 +31,11 @@ from payments_ledger.access.queries import (
     put_policies,
 )
 from payments_ledger.access.tokens import EVERY_TENANT
-from payments_ledger.commit.audit import AuditRecord, Origin, change, record_audit
+from payments_ledger.commit.audit import AuditRecord, Origin, change, defer_audit
 from payments_ledger.commit.group_commit import UseCase
 from payments_ledger.errors import (
     Invalid,
     LedgerError,
-    LocksOut,
     OwnRights,
     PolicyNotFound,
     Rejected,
@@ -45,6 +44,7 @@ from payments_ledger.errors import (
     UnknownTenant,
     UserExists,
     UserNotFound,
+    WouldLockOutAdministrator,
 )
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
@@ -193,11 +193,11 @@ def one_by_one[C: Change, O](carry_out: Callable[[Connection, C], Awaitable[O]])
 
 
 async def _require_right_still(conn: Connection, command: Change) -> None:
-    """Raises LocksOut if its author could not make the change once more, OwnRights if it is about themselves."""
+    """Raises WouldLockOutAdministrator if its author could not make it once more, OwnRights if it is their own rights."""
     try:
         await require_right(conn, command.administrator, command.tenant_id)
     except LedgerError:
-        raise LocksOut from None
+        raise WouldLockOutAdministrator from None
     if isinstance(command, SetUserDisabled | AssignRoles) and _is_author(command, str(command.user_id)):
         raise OwnRights
 
@@ -309,12 +309,12 @@ async def _assign_roles(conn: Connection, command: AssignRoles) -> User:
 
 
 async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -> Tenant:
-    """Raises UnknownTenant, or LocksOut for the tenant of the global administrators."""
+    """Raises UnknownTenant, or WouldLockOutAdministrator for the tenant of the global administrators."""
     tenant = await queries.find_tenant(conn, command.tenant_id)
     if tenant is None:
         raise UnknownTenant
     if command.suspended and tenant.id == EVERY_TENANT:
-        raise LocksOut
+        raise WouldLockOutAdministrator
     if (tenant.suspended_at is not None) == command.suspended:
         return tenant
     await queries.set_suspended(conn, tenant.id, command.suspended)
@@ -360,4 +360,4 @@ def _shown(policy: Policy | None) -> dict[str, Any] | None:
 
 def _record(conn: Connection, command: Change, action: str, target: str, detail: dict[str, Any]) -> None:
     record = AuditRecord(command.tenant_id, command.administrator.origin, action, target, detail)
-    record_audit(conn, [record])
+    defer_audit(conn, [record])

@@ -55,7 +55,7 @@ async def audit(
     """The result of each check, in the catalogue's order, as it is found.
 
     `since` leaves out the rows that were last written before; `tenant_id` those of other tenants. Raises UnknownTenant,
-    DatabaseAway or SchemaMissing.
+    DatabaseUnavailable or SchemaMissing.
     """
     database = Database(
         database_url,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from payments_ledger.postgres.database import Database
-from payments_ledger.process.draining import is_leaving
+from payments_ledger.process.draining import is_draining
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.rabbitmq import broker as rabbitmq
 from payments_ledger.redis import pipeline as redis
@@ -84,7 +84,7 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
     checks: Checks = request.app.state.checks
     results = await asyncio.gather(*(_passes(check) for check in checks.values()))
     up = dict(zip(checks, results, strict=True))
-    if is_leaving() or not up[NEEDED]:
+    if is_draining() or not up[NEEDED]:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = "1"
     return Readiness(
@@ -94,7 +94,7 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
 
 
 def _status_of(up: Mapping[str, bool]) -> Literal["ok", "degraded", "unavailable", "leaving"]:
-    if is_leaving():
+    if is_draining():
         return "leaving"
     if not up[NEEDED]:
         return "unavailable"

@@ -87,7 +87,7 @@ PROBLEMS: Mapping[int, LedgerError] = {
     HTTPStatus.FORBIDDEN: errors.PermissionDenied("This needs the permission payments:write."),
     HTTPStatus.NOT_FOUND: errors.UnknownTenant(),
     HTTPStatus.REQUEST_TIMEOUT: errors.BodyTooSlow(),
-    HTTPStatus.CONFLICT: errors.LocksOut(),
+    HTTPStatus.CONFLICT: errors.WouldLockOutAdministrator(),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: errors.BodyTooLarge(),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: errors.UnsupportedMediaType(),
     HTTPStatus.UNPROCESSABLE_ENTITY: errors.InvalidRequest([errors.Fault(UNKNOWN, parameter="limt")]),

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError
 
 from payments_ledger.errors import RateLimited
 from payments_ledger.process.settings import MEMORY_URL, Settings
-from payments_ledger.redis.pipeline import Pipeline, RedisAway
+from payments_ledger.redis.pipeline import Pipeline, RedisUnavailable
 
 RATE_LIMITS = Counter("ledger_rate_limits_total", "Requests counted against a limit", ["limit", "outcome"])
 COUNTED_LOCALLY = Counter("ledger_rate_limit_local_total", "Requests counted in this process, Redis being away")
@@ -85,7 +85,7 @@ class Usage:
 
 
 class Counters(Protocol):
-    """Counts that forget themselves when their window ends. What may not answer raises RedisAway."""
+    """Counts that forget themselves when their window ends. What may not answer raises RedisUnavailable."""
 
     async def add(self, key: str, window_seconds: int) -> Count:
         """Counts once more. The window begins with the first."""
@@ -160,7 +160,7 @@ class RateLimiter:
         limit = self._read if request.method in READS else self._write
         try:
             count = await self._shared.add(_key(limit, client), WINDOW_SECONDS)
-        except RedisAway:
+        except RedisUnavailable:
             COUNTED_LOCALLY.inc()
             count = await self._local.add(_key(limit, client), WINDOW_SECONDS)
         require_room(request, Usage(limit, count))

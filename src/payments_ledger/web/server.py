@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from payments_ledger.process.draining import is_leaving
+from payments_ledger.process.draining import is_draining
 from payments_ledger.web.http_edge import BoundedHttp
 
 
@@ -57,7 +57,7 @@ class EngineHttp(BoundedHttp):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        if is_leaving():
+        if is_draining():
             # The client's next request then goes elsewhere, rather than into a connection that is about to close.
             self.cycle.keep_alive = False
 

@@ -92,7 +92,7 @@ async def test_ten_failures_in_a_row_make_an_account_rest_for_thirty_minutes(
         assert_problem(await log_in(stored_api, email, "wrong", tenant), 401, "bad_credentials")
     for password in ("wrong", PASSWORD):
         response = await log_in(stored_api, email, password, tenant)
-        assert_problem(response, 429, "login_rests")
+        assert_problem(response, 429, "too_many_failed_logins")
         assert 1790 <= int(response.headers["Retry-After"]) <= 1800
 
 
@@ -204,7 +204,7 @@ async def test_after_a_hundred_failures_an_hour_the_e_mail_address_rests_for_eve
                 assert right.status_code == 200
     for _ in range(12):
         refused = await log_in(proxied_api, email, PASSWORD, tenant, from_address("198.51.100.1"))
-        assert_problem(refused, 429, "login_rests")
+        assert_problem(refused, 429, "too_many_failed_logins")
         assert 3500 <= int(refused.headers["Retry-After"]) <= 3600
     # And nobody else's.
     assert (await log_in(proxied_api, f"{uuid4()}@demo", "wrong", tenant)).status_code == 401
@@ -246,7 +246,7 @@ async def test_without_its_store_no_login_is_admitted_and_tokens_go_on_working(
         try:
             for _ in range(3):
                 response = await log_in(api, email, PASSWORD, tenant)
-                assert_problem(response, 503, "login_away")
+                assert_problem(response, 503, "login_unavailable")
                 assert response.headers["Retry-After"] == "1"
             assert (await api.client.get("/v1/me", headers=api.headers(tenant))).status_code == 200
         finally:
@@ -262,7 +262,7 @@ async def test_after_an_outage_of_its_store_the_first_login_is_admitted(
     async with serving(settings.model_copy(update={"redis_url": redis_server.url})) as api:
         redis_server.stop()
         try:
-            assert_problem(await log_in(api, email, PASSWORD, tenant), 503, "login_away")
+            assert_problem(await log_in(api, email, PASSWORD, tenant), 503, "login_unavailable")
         finally:
             redis_server.start()
         await asyncio.sleep(NOTICED_SECONDS_MAX)

@@ -168,7 +168,7 @@ async def test_a_change_holds_in_every_process_within_two_seconds_and_ends_when_
                 here.client.get(CHAOS, headers=admin),
                 here.client.put(CHAOS, json=FAIL, headers=admin),
             ):
-                assert_problem(await request, 503, "chaos_store_away")
+                assert_problem(await request, 503, "chaos_store_unavailable")
         finally:
             redis_server.start()
         assert len(await audit(here, admin, action="chaos.put")) == 1

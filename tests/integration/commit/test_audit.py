@@ -14,7 +14,7 @@ from starlette.requests import Request
 from payments_ledger.access import refusals
 from payments_ledger.access.refusals import Refusals
 from payments_ledger.access.tokens import Identity
-from payments_ledger.errors import DatabaseAway, Unauthenticated
+from payments_ledger.errors import DatabaseUnavailable, Unauthenticated
 from payments_ledger.postgres.database import Database
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import Api
@@ -181,7 +181,7 @@ async def test_refusals_wait_for_a_database_that_is_away(database: Database, mon
 
     def transaction(tenants: Any) -> Any:
         if is_away:
-            raise DatabaseAway
+            raise DatabaseUnavailable
         return database.transaction(tenants)
 
     queue = Refusals(transaction)

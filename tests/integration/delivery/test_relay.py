@@ -14,7 +14,7 @@ from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.messaging.messages import BrokerAway, Delivery, Fate, Message
+from payments_ledger.messaging.messages import BrokerUnavailable, Delivery, Fate, Message
 from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
@@ -157,12 +157,12 @@ async def test_nothing_is_marked_while_the_broker_is_away(books: Database, outbo
     broker = FakeBroker()
 
     def away(_: Message) -> Delivery:
-        raise BrokerAway
+        raise BrokerUnavailable
 
     broker.fate = away
     relay = Relay(outbox, broker, is_needed=needed)
     for _ in range(3):
-        with pytest.raises(BrokerAway):
+        with pytest.raises(BrokerUnavailable):
             await relay.step()
     assert await state_of_outbox(outbox) == [("payment.intent.created", False, False, 0)]
     broker.fate = lambda _: Delivery(Fate.ROUTED)
@@ -254,7 +254,7 @@ async def test_a_flush_ends_although_the_broker_is_away(books: Database, outbox:
     broker = FakeBroker()
 
     def away(_: Message) -> Delivery:
-        raise BrokerAway("gone")
+        raise BrokerUnavailable("gone")
 
     broker.fate = away
     await Relay(outbox, broker, is_needed=needed).flush()

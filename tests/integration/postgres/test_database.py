@@ -66,7 +66,7 @@ async def test_a_part_may_fail_by_itself(owner: Database, tenant: str) -> None:
 
 
 class Written:
-    """Writes rows for `write_at_commit`, and counts how often."""
+    """Writes rows for `defer`, and counts how often."""
 
     def __init__(self) -> None:
         self.calls: list[Sequence[str]] = []
@@ -80,9 +80,9 @@ async def test_what_is_written_at_the_commit_is_written_once_and_together(owner:
     before = await name_of(owner, tenant)
     written = Written()
     async with owner.transaction([tenant]) as conn:
-        conn.write_at_commit(written, ["a", "b"])
-        conn.write_at_commit(written, [])
-        conn.write_at_commit(written, ["c"])
+        conn.defer(written, ["a", "b"])
+        conn.defer(written, [])
+        conn.defer(written, ["c"])
         assert not written.calls
     assert written.calls == [["a", "b", "c"]]
     assert await name_of(owner, tenant) == f"{before}abc"
@@ -94,7 +94,7 @@ async def test_what_a_failed_transaction_was_to_write_is_not_written_by_the_next
 
     async def fail() -> None:
         async with owner.transaction([tenant]) as conn:
-            conn.write_at_commit(written, ["never"])
+            conn.defer(written, ["never"])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -109,16 +109,16 @@ async def test_what_a_failed_part_was_to_write_is_not_written(owner: Database, t
 
     async def fail_in_part(conn: Connection) -> None:
         async with conn.transaction():
-            conn.write_at_commit(written, ["never"])
+            conn.defer(written, ["never"])
             raise ZeroDivisionError
 
     async with owner.transaction([tenant]) as conn:
-        conn.write_at_commit(written, ["a"])
+        conn.defer(written, ["a"])
         with pytest.raises(ZeroDivisionError):
             await fail_in_part(conn)
         async with conn.transaction():
-            conn.write_at_commit(written, ["b"])
-        conn.write_at_commit(written, ["c"])
+            conn.defer(written, ["b"])
+        conn.defer(written, ["c"])
     assert await name_of(owner, tenant) == f"{before}abc"
 
 

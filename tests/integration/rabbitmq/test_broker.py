@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from payments_ledger.messaging import messages as messaging
-from payments_ledger.messaging.messages import BrokerAway, DeadLetter, Delivery, Fate, Handler, Later, Message
+from payments_ledger.messaging.messages import BrokerUnavailable, DeadLetter, Delivery, Fate, Handler, Later, Message
 from payments_ledger.process.failpoints import arm, read_failpoints
 from payments_ledger.rabbitmq import broker as rabbitmq
 from payments_ledger.rabbitmq.broker import ASK_SECONDS, Queue, RabbitConsumer, RabbitPublisher, connected
@@ -215,7 +215,7 @@ async def test_publisher_and_consumer_come_back_by_themselves(
         await eventually(lambda: handled == ["1"])
         await asyncio.to_thread(rabbitmq_server.stop)
         assert not await rabbitmq.is_up(rabbitmq_server.url)
-        with pytest.raises(BrokerAway):
+        with pytest.raises(BrokerUnavailable):
             await publisher.publish([message(2)])
         await asyncio.to_thread(rabbitmq_server.start)
         assert await rabbitmq.is_up(rabbitmq_server.url)

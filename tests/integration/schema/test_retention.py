@@ -14,7 +14,7 @@ from alembic import command
 from uuid_utils.compat import uuid7
 
 import payments_ledger.schema.retention as retaining
-from payments_ledger.commit.events import Event, record_events
+from payments_ledger.commit.events import Event, defer_events
 from payments_ledger.delivery.queries import claim_due_events, mark_published
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import TooBusy
@@ -183,7 +183,7 @@ async def test_a_late_event_of_a_payment_whose_month_is_gone_is_kept_as_long_as_
     await step()
     late = Event(TENANT, uuid7(), "payment.refunded", payment.id, 4, "{}", ORIGIN.trace)
     async with books.transaction([TENANT]) as conn:
-        record_events(conn, [late])
+        defer_events(conn, [late])
     [(where,)] = await rows(books, "SELECT tableoid::regclass::text FROM outbox_events", TENANT)
     assert where == "outbox_events_rest"
     # Older than its age allows, but never published.
@@ -198,7 +198,7 @@ async def test_rows_that_came_before_their_month_was_made_move_into_it(books: Da
     [*_, (_, _, ends)] = await months(owner, OUTBOX)
     early = UUID(int=int(ends.timestamp() * 1000) << 80)
     async with books.transaction([TENANT]) as conn:
-        record_events(conn, [Event(TENANT, uuid7(), "payment.settled", early, 1, "{}", ORIGIN.trace)])
+        defer_events(conn, [Event(TENANT, uuid7(), "payment.settled", early, 1, "{}", ORIGIN.trace)])
     where = "SELECT tableoid::regclass::text FROM outbox_events"
     assert await rows(books, where, TENANT) == [("outbox_events_rest",)]
     async with owner.transaction() as conn:

@@ -204,7 +204,7 @@ async def test_nobody_locks_himself_out(api: Api, tenant: str) -> None:
         await api.client.put(f"{USERS}/{me}/roles", json={"roles": ["ops"]}, headers=admin),
         await api.client.post("/v1/admin/tenant/suspend", headers=api.headers("*", role="admin")),
     ):
-        assert_problem(response, 409, "locks_out")
+        assert_problem(response, 409, "would_lock_out_administrator")
     assert (await api.client.get(POLICIES, headers=admin)).status_code == 200
     # A tenant's policies do not bind the global administrator, who can let everybody in again.
     root = api.headers(tenant, role="admin", home="*")
@@ -362,5 +362,5 @@ async def test_without_postgresql_the_answer_is_503_and_never_an_old_permission(
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         response = await client.get("/v1/me", headers=ops)
-    assert_problem(response, 503, "database_away")
+    assert_problem(response, 503, "database_unavailable")
     assert response.headers["Retry-After"] == "1"

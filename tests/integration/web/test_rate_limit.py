@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from payments_ledger.process.settings import Settings
-from payments_ledger.redis.pipeline import PIPELINE_SECONDS_MAX, Pipeline, RedisAway
+from payments_ledger.redis.pipeline import PIPELINE_SECONDS_MAX, Pipeline, RedisUnavailable
 from tests.integration.conftest import Api, serving
 from tests.integration.payments.test_routes import BODY, PATH, assert_problem
 from tests.services import RedisServer
@@ -210,7 +210,7 @@ async def test_a_cancelled_request_leaves_no_answer_behind_for_the_next(redis_se
 async def test_a_command_that_redis_refuses_harms_only_itself(redis_server: RedisServer) -> None:
     pipeline = Pipeline(redis_server.url)
     fine = asyncio.create_task(pipeline.run(("ECHO", "x")))
-    with pytest.raises(RedisAway):
+    with pytest.raises(RedisUnavailable):
         await pipeline.run(("NO-SUCH-COMMAND",))
     assert await fine == [b"x"]
     await pipeline.close()

@@ -11,7 +11,7 @@ import pytest
 from payments_ledger.access import access_cache as access
 from payments_ledger.access.access_cache import AccessCache
 from payments_ledger.access.queries import UserAccess
-from payments_ledger.errors import DatabaseAway, TooBusy
+from payments_ledger.errors import DatabaseUnavailable, TooBusy
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ class Directory:
     @asynccontextmanager
     async def _transaction(self, tenants: Collection[str]) -> AsyncIterator[Any]:
         if self.is_away:
-            raise DatabaseAway
+            raise DatabaseUnavailable
         yield None
 
     async def _find(self, _: Any, keys: set[tuple[str, UUID]]) -> dict[tuple[str, UUID], UserAccess]:
@@ -132,7 +132,7 @@ async def test_nothing_stale_is_used_while_the_database_is_away(
     directory.is_away = True
     assert await directory.cache.user("t", SUBJECT)
     await asyncio.sleep(0.06)
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await directory.cache.user("t", SUBJECT)
     directory.is_away = False
     assert await directory.cache.user("t", SUBJECT)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from payments_ledger.commit import group_commit as batching
 from payments_ledger.commit.group_commit import BATCHES_AT_ONCE, GroupCommit
-from payments_ledger.errors import DatabaseAway, OutcomeUnknown, TooBusy
+from payments_ledger.errors import DatabaseUnavailable, OutcomeUnknown, TooBusy
 from payments_ledger.postgres.database import Connection
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +155,7 @@ class FaultyDatabase(FakeDatabase):
     async def transaction(self, tenants: Collection[str]) -> AsyncIterator[Connection]:
         fault = next(self._faults, Fault.NONE)
         if fault is Fault.AWAY:
-            raise DatabaseAway
+            raise DatabaseUnavailable
         writes: list[int] = []
         yield cast("Connection", writes)
         if fault is Fault.COLLISION:
@@ -200,7 +200,7 @@ def test_whatever_happens_an_answer_is_the_truth(
                 assert (answer, committed[number]) == (number * 10, 1)
             case psycopg.errors.CheckViolation():
                 assert (number < 0, committed[number]) == (True, 0)
-            case TooBusy() | DatabaseAway():
+            case TooBusy() | DatabaseUnavailable():
                 assert committed[number] == 0
             case OutcomeUnknown() | asyncio.CancelledError():
                 assert committed[number] <= 1
@@ -269,12 +269,12 @@ async def test_a_database_that_is_away_is_told_to_every_command_and_not_asked_ag
     async def away(tenants: Collection[str]) -> AsyncIterator[Connection]:
         nonlocal begins
         begins += 1
-        raise DatabaseAway
+        raise DatabaseUnavailable
         yield
 
     commands = GroupCommit(away)
     outcomes = await asyncio.gather(*(commands.submit(add, Add(n)) for n in range(5)), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [DatabaseAway] * 5
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 5
     assert begins == 1
 
 

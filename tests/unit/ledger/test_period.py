@@ -1,4 +1,4 @@
-"""A period is split into whole UTC days and rests that together are the period, without a gap or an overlap."""
+"""A period is split into whole UTC days and remainders that together are the period, without a gap or an overlap."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 
@@ -63,7 +63,7 @@ def test_an_instant_is_counted_once_exactly_when_it_lies_in_the_period(
     split = split_by_day(Period(start, end))
     day = instant.date()
     in_days = (split.first_day is None or split.first_day <= day) and (split.end_day is None or day < split.end_day)
-    in_rests = [starts <= instant < ends for starts, ends in split.rests]
+    in_rests = [starts <= instant < ends for starts, ends in split.remainders]
     expected = (start is None or start <= instant) and (end is None or instant < end)
     assert in_days + sum(in_rests) == expected
-    assert all(rest.time() == time.min or rest in (start, end) for both in split.rests for rest in both)
+    assert all(edge.time() == time.min or edge in (start, end) for remainder in split.remainders for edge in remainder)

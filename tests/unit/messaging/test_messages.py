@@ -2,7 +2,7 @@
 
 import pytest
 
-from payments_ledger.errors import DatabaseAway
+from payments_ledger.errors import DatabaseUnavailable
 from payments_ledger.messaging import messages as messaging
 from payments_ledger.messaging.messages import DeadLetter, Delivery, Fate, MemoryBus, Message
 
@@ -40,7 +40,7 @@ async def test_a_message_that_cannot_succeed_is_refused_with_its_reason() -> Non
 
 
 async def test_a_passing_failure_is_tried_until_it_has_passed() -> None:
-    failures = iter([DatabaseAway()] * 20)
+    failures = iter([DatabaseUnavailable()] * 20)
 
     async def handle(message: Message) -> None:
         for failure in failures:

@@ -7,7 +7,7 @@ from fastapi import Request
 
 from payments_ledger.errors import RateLimited
 from payments_ledger.process.settings import Settings
-from payments_ledger.redis.pipeline import RedisAway
+from payments_ledger.redis.pipeline import RedisUnavailable
 from payments_ledger.web import rate_limit
 from payments_ledger.web.rate_limit import (
     Count,
@@ -88,7 +88,7 @@ async def test_retry_after_is_when_the_next_request_is_admitted(clock: Clock) ->
 async def test_without_the_shared_counters_this_process_counts_alone(clock: Clock) -> None:
     class Away(MemoryCounters):
         async def add(self, key: str, window_seconds: int) -> Count:
-            raise RedisAway
+            raise RedisUnavailable
 
     limits = limiter(Away())
     await limits.admit(a_request(), "x")
