@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -22,7 +23,8 @@ from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.schemas import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
-    CreatePayment,
+    CreatePayments,
+    NewPayment,
     SettlePayment,
     confirm_payments,
     create_payments,
@@ -85,19 +87,19 @@ class SetBased:
         money = Money(AMOUNT, "BRL")
         begin = time.perf_counter()
         creates = [
-            _keyed(
-                _CREATE, CreatePayment(self._tenants[number % len(self._tenants)], uuid7(), money, "CUST-001", origin)
+            CreatePayments(
+                self._tenants[number % len(self._tenants)], (NewPayment(uuid7(), money, "CUST-001"),), origin
             )
             for number in range(BATCH_SIZE)
         ]
         async with self._database.transaction(self._tenants) as conn:
-            _require_success(await answer_once(conn, creates))
+            _require_success(await answer_once(conn, [_keyed(_CREATE, create, _id(create)) for create in creates]))
         confirms = [
-            _keyed(_CONFIRM, ConfirmPayment(create.tenant_id, create.command.payment_id, origin)) for create in creates
+            _keyed(_CONFIRM, ConfirmPayment(create.tenant_id, _id(create), origin), _id(create)) for create in creates
         ]
         async with self._database.transaction(self._tenants) as conn:
             _require_success(await answer_once(conn, confirms))
-        settles = [SettlePayment(create.tenant_id, create.command.payment_id, origin) for create in creates]
+        settles = [SettlePayment(create.tenant_id, _id(create), origin) for create in creates]
         async with self._database.transaction(self._tenants) as conn:
             _require_success(await settle_payments(conn, settles))
         return time.perf_counter() - begin
@@ -139,7 +141,14 @@ def cost_of_row_security(books: Books, *, batches: int) -> tuple[list[float], li
     return asyncio.run(run())
 
 
-async def _render_created(command: CreatePayment, payment: Payment | Rejected) -> Answer:
+def _id(create: CreatePayments) -> UUID:
+    [payment] = create.payments
+    assert isinstance(payment, NewPayment)
+    return payment.id
+
+
+async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    [payment] = outcomes
     assert isinstance(payment, Payment)
     return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"/v1/payment-intents/{payment.id}")
 
@@ -153,10 +162,10 @@ _CREATE = Operation(create_payments, _render_created)
 _CONFIRM = Operation(confirm_payments, _render_confirmed)
 
 
-def _keyed[C: CreatePayment | ConfirmPayment](operation: Operation[C, Any], command: C) -> Keyed[C]:
+def _keyed[C: CreatePayments | ConfirmPayment](operation: Operation[C, Any], command: C, payment_id: UUID) -> Keyed[C]:
     route = f"POST {type(command).__name__}"
-    scope = Scope(command.tenant_id, "bench", route, str(command.payment_id))
-    return Keyed(operation, command, scope, fingerprint(str(command.payment_id)), KEY_LIFETIME_SECONDS)
+    scope = Scope(command.tenant_id, "bench", route, str(payment_id))
+    return Keyed(operation, command, scope, fingerprint(str(payment_id)), KEY_LIFETIME_SECONDS)
 
 
 def _require_success(outcomes: Sequence[object]) -> None:

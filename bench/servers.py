@@ -25,7 +25,7 @@ from payments_ledger.access.queries import insert_user
 from payments_ledger.access.tokens import Identity, Tokens
 from payments_ledger.demo.embedded_postgres import EmbeddedPostgres
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Database, driver_url
 from payments_ledger.schema.migrate import migrate

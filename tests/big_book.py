@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Connection, Database, driver_url
 

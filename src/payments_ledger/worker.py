@@ -24,7 +24,8 @@ from payments_ledger.ledger.currencies import keep_currencies, wait_for_currenci
 from payments_ledger.messaging.messages import DeadLetter, Handler, MemoryBus, Message, Publisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
-from payments_ledger.payments.events import PAYMENT_AUTHORIZED, PAYMENT_SETTLED, PaymentEvent
+from payments_ledger.payments.events import PaymentEvent
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_SETTLED
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, relay_role, runtime_role
 from payments_ledger.process.settings import MEMORY_URL, Settings

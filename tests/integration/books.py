@@ -1,5 +1,6 @@
 """What most tests need done first: a payment that went all the way, by the real use cases."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from uuid_utils.compat import uuid7
@@ -13,7 +14,8 @@ from payments_ledger.payments.routes import PATH
 from payments_ledger.payments.schemas import payment_body
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
-    CreatePayment,
+    CreatePayments,
+    NewPayment,
     SettlePayment,
     confirm_payments,
     create_payments,
@@ -26,20 +28,34 @@ ORIGIN = Origin("tester", "127.0.0.1", Trace("corr-test"))
 BRL_100 = Money(10_000, "BRL")
 
 
+def creation(tenant_id: str, money: Money = BRL_100) -> CreatePayments:
+    """The command that creates one payment."""
+    return CreatePayments(tenant_id, (NewPayment(uuid7(), money, "CUST-1"),), ORIGIN)
+
+
+def only_payment(command: CreatePayments) -> NewPayment:
+    """The payment of a command that creates one."""
+    [payment] = command.payments
+    assert isinstance(payment, NewPayment)
+    return payment
+
+
 async def create_a_payment(
     database: Database, tenant_id: str, money: Money = BRL_100, idempotency_key: str | None = None
 ) -> Payment:
-    command = CreatePayment(tenant_id, uuid7(), money, "CUST-1", ORIGIN)
     created: list[Payment] = []
 
-    async def render(_: CreatePayment, payment: Payment | Rejected) -> Answer:
+    async def render(_: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+        [payment] = outcomes
         assert isinstance(payment, Payment)
         created.append(payment)
         return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 
     scope = Scope(tenant_id, "tester", f"POST {PATH}", idempotency_key) if idempotency_key else None
     async with database.transaction([tenant_id]) as conn:
-        await answer_once(conn, [Keyed(Operation(create_payments, render), command, scope, b"f", 60)])
+        await answer_once(
+            conn, [Keyed(Operation(create_payments, render), creation(tenant_id, money), scope, b"f", 60)]
+        )
     return created[0]
 
 

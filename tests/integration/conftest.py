@@ -16,7 +16,7 @@ from payments_ledger.access.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.api import create_app
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Database, driver_url, runtime_role
 from payments_ledger.process.settings import MEMORY_URL, Settings

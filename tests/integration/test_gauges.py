@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from payments_ledger.delivery.queries import Backlog, measure_backlog
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.gauges import ASK_SECONDS, Gauges
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.payments.use_cases import CancelPayment, cancel_payments

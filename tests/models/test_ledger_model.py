@@ -16,15 +16,14 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.commit.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import Rejected
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.period import Period
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts, list_balances
 from payments_ledger.money import AMOUNT_MAX, Money, format_amount
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
@@ -33,7 +32,7 @@ from payments_ledger.payments.routes import CONFIRM, CREATE, PATH
 from payments_ledger.payments.use_cases import (
     CancelPayment,
     ConfirmPayment,
-    CreatePayment,
+    CreatePayments,
     RefundPayment,
     SettlePayment,
     cancel_payments,
@@ -45,7 +44,7 @@ from payments_ledger.postgres.database import Connection, Database, auditor_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, look
 from payments_ledger.verify.checks import CHECKS
-from tests.integration.books import ORIGIN
+from tests.integration.books import ORIGIN, creation, only_payment
 from tests.models.model import Key, Model, Outcome
 from tests.profiles import examples
 from tests.services import PostgresServer
@@ -161,11 +160,12 @@ class LedgerMachine(RuleBasedStateMachine):
         requests = [self._creation(self.tenants[tenant], money, key) for tenant, money, key in batch]
         answers = self.run(self._in_one_transaction(answer_once, requests))
         for request, answer in zip(requests, answers, strict=True):
-            money = request.command.money
+            wanted = only_payment(request.command)
+            money = wanted.money
             first = self.answers.get(request.scope) if request.scope else None
             if first is None:
                 assert isinstance(answer, Answer)
-                key = (request.tenant_id, str(request.command.payment_id))
+                key = (request.tenant_id, str(wanted.id))
                 _, *shown = self.model.create(key, money.amount, money.currency)
                 self._expect_body(answer, key[1], shown)
                 if request.scope:
@@ -282,10 +282,11 @@ class LedgerMachine(RuleBasedStateMachine):
         before = {"confirm": [], "cancel": [], "settle": ["confirm"], "refund": ["confirm", "settle"]}[kind]
         requests = [self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None) for number in range(4)]
         self.run(self._in_one_transaction(answer_once, requests))
-        fresh = [(request.tenant_id, str(request.command.payment_id)) for request in requests]
-        for key, request in zip(fresh, requests, strict=True):
-            self.model.create(key, request.command.money.amount, request.command.money.currency)
-            self.ids[key] = request.command.payment_id
+        wanted = [only_payment(request.command) for request in requests]
+        fresh = [(request.tenant_id, str(new.id)) for request, new in zip(requests, wanted, strict=True)]
+        for key, new in zip(fresh, wanted, strict=True):
+            self.model.create(key, new.money.amount, new.money.currency)
+            self.ids[key] = new.id
         self.names += fresh
         for earlier in before:
             steps = [Step(earlier, key) for key in fresh]
@@ -305,9 +306,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for kind, tenant, order_id, money in batch
         ]
 
-    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayment]:
+    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayments]:
         scope = Scope(tenant, "tester", f"POST {PATH}", key) if key else None
-        return Keyed(CREATE, CreatePayment(tenant, uuid7(), money, "CUST-1", ORIGIN), scope, str(money).encode(), 3600)
+        return Keyed(CREATE, creation(tenant, money), scope, str(money).encode(), 3600)
 
     def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment]:
         command = ConfirmPayment(key[0], self._id(key), ORIGIN)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
+from payments_ledger.ledger.accounts import GROWS_BY_DEBITS, AccountType
 from payments_ledger.money import Money
 
 
@@ -43,25 +43,6 @@ class PostedEntry:
 
     entry: Entry
     posted_at: datetime
-
-
-class AccountType(StrEnum):
-    ASSET = "asset"
-    LIABILITY = "liability"
-    EQUITY = "equity"
-    REVENUE = "revenue"
-    EXPENSE = "expense"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    code: str
-    name: str
-    type: AccountType
-
-
-# Assets and expenses grow by debits; the other types grow by credits.
-GROWS_BY_DEBITS = frozenset({AccountType.ASSET, AccountType.EXPENSE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from payments_ledger.ledger.entry import Account, AccountType, Balance, Entry, PostedEntry, Posting
+from payments_ledger.ledger.accounts import Account, AccountType
+from payments_ledger.ledger.entry import Balance, Entry, PostedEntry, Posting
 from payments_ledger.ledger.period import Period, split_by_day
 from payments_ledger.money import Money
 from payments_ledger.postgres.database import Connection

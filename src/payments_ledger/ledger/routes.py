@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, CallerRoute, caller_with
 from payments_ledger.access.policy import Permission
 from payments_ledger.ledger import queries
-from payments_ledger.ledger.entry import AccountType, Balance, PostedEntry, Posting
+from payments_ledger.ledger.accounts import AccountType
+from payments_ledger.ledger.entry import Balance, PostedEntry, Posting
 from payments_ledger.ledger.period import Period
 from payments_ledger.money import format_amount
 from payments_ledger.postgres.database import Database

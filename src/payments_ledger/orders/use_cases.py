@@ -16,7 +16,8 @@ from payments_ledger.payments.queries import find_payments_of_orders
 from payments_ledger.payments.use_cases import (
     CancelPayment,
     ConfirmPayment,
-    CreatePayment,
+    CreatePayments,
+    NewPayment,
     RefundPayment,
     cancel_payments,
     confirm_payments,
@@ -140,7 +141,8 @@ async def _pay(
     """The AUTHORIZED payments, and why some orders have none."""
     if not commands:
         return {}, {}
-    created = await create_payments(conn, [_new_payment(command) for command in commands])
+    creations = [CreatePayments(command.tenant_id, (_new_payment(command),), command.origin) for command in commands]
+    created = [outcome for [outcome] in await create_payments(conn, creations)]
     refused = {
         _key(command): outcome
         for command, outcome in zip(commands, created, strict=True)
@@ -193,13 +195,6 @@ def _key(command: PayOrder | CancelOrder) -> OrderKey:
     return command.tenant_id, command.order_id
 
 
-def _new_payment(command: PayOrder) -> CreatePayment:
+def _new_payment(command: PayOrder) -> NewPayment:
     assert command.money is not None
-    return CreatePayment(
-        tenant_id=command.tenant_id,
-        payment_id=uuid7(),
-        money=command.money,
-        customer_ref=f"order:{command.order_id}",
-        origin=command.origin,
-        order_id=command.order_id,
-    )
+    return NewPayment(uuid7(), command.money, customer_ref=f"order:{command.order_id}", order_id=command.order_id)

@@ -9,23 +9,11 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.events import Event
 from payments_ledger.money import format_amount
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Move
+from payments_ledger.payments.payment import Payment
 from payments_ledger.telemetry.tracing import Trace
 
-PAYMENT_INTENT_CREATED = "payment.intent.created"
-PAYMENT_AUTHORIZED = "payment.authorized"
-PAYMENT_SETTLED = "payment.settled"
-PAYMENT_FAILED = "payment.failed"
-PAYMENT_CANCELLED = "payment.cancelled"
 PAYMENT_REFUNDED = "payment.refunded"
-
-EVENT_TYPE_BY_STATUS = {
-    Status.CREATED: PAYMENT_INTENT_CREATED,
-    Status.AUTHORIZED: PAYMENT_AUTHORIZED,
-    Status.SETTLED: PAYMENT_SETTLED,
-    Status.FAILED: PAYMENT_FAILED,
-    Status.CANCELLED: PAYMENT_CANCELLED,
-}
 
 
 class PaymentEvent(BaseModel):
@@ -48,10 +36,10 @@ class PaymentRefunded(PaymentEvent):
     refund_id: UUID
 
 
-def event_of(payment: Payment, trace: Trace) -> Event:
-    """The event that tells of the payment's latest move; its sequence is the payment's version."""
+def event_of(move: Move, payment: Payment, trace: Trace) -> Event:
+    """The event of the move that the payment has just made; its sequence is the payment's version."""
     body = PaymentEvent.model_construct(**_body(payment, trace), occurred_at=payment.updated_at)
-    return _event(payment, EVENT_TYPE_BY_STATUS[payment.status], payment.version, body, trace)
+    return _event(payment, move.event, payment.version, body, trace)
 
 
 def refund_event_of(payment: Payment, refund_id: UUID, trace: Trace, at: datetime) -> Event:

@@ -1,30 +1,12 @@
-"""A payment and its legal moves: CREATED → AUTHORIZED → SETTLED; FAILED or CANCELLED from the first two."""
+"""A payment intent as a value, and the one way in which its status changes."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from payments_ledger.errors import AlreadyMoved, IllegalMove
 from payments_ledger.money import Money
-
-
-class Status(StrEnum):
-    CREATED = "CREATED"
-    AUTHORIZED = "AUTHORIZED"
-    SETTLED = "SETTLED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-
-# A move that is not listed is refused, here and again by a trigger in the database.
-LEGAL_MOVES: dict[Status, frozenset[Status]] = {
-    Status.CREATED: frozenset({Status.AUTHORIZED, Status.FAILED, Status.CANCELLED}),
-    Status.AUTHORIZED: frozenset({Status.SETTLED, Status.FAILED, Status.CANCELLED}),
-    Status.SETTLED: frozenset(),
-    Status.FAILED: frozenset(),
-    Status.CANCELLED: frozenset(),
-}
+from payments_ledger.payments.lifecycle import Move, Status, find_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +23,14 @@ class Payment:
     created_at: datetime
     updated_at: datetime
 
-    def move(self, to: Status, at: datetime) -> "Payment":
-        """The payment after a move to another status; raises AlreadyMoved, or IllegalMove when it is not listed.
+    def move(self, to: Status, at: datetime) -> "tuple[Move, Payment]":
+        """The move to another status, and the payment after it; raises AlreadyMoved, or IllegalMove.
 
         A clock that was set back does not take the payment's time back.
         """
         if to is self.status:
             raise AlreadyMoved(f"The payment is {self.status} already.")
-        if to not in LEGAL_MOVES[self.status]:
+        move = find_move(self.status, to)
+        if move is None:
             raise IllegalMove(f"The payment is {self.status} and cannot become {to}.")
-        return replace(self, status=to, version=self.version + 1, updated_at=max(at, self.updated_at))
+        return move, replace(self, status=to, version=self.version + 1, updated_at=max(at, self.updated_at))

@@ -8,7 +8,8 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 
 from payments_ledger.money import Money
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
 from payments_ledger.postgres.database import Connection
 
 

@@ -37,10 +37,9 @@ from payments_ledger.payments.schemas import (
 )
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
-    CreatePayment,
     CreatePayments,
+    NewPayment,
     confirm_payments,
-    create_many_payments,
     create_payments,
 )
 from payments_ledger.postgres.database import Database
@@ -101,7 +100,8 @@ async def create_payment_intent(request: ExactRequest) -> Response:
     caller = await admit(request, Permission.PAYMENTS_WRITE)
     body, money = read_payment_intent(await read_json(request))
     caller.require(Permission.PAYMENTS_WRITE, money)
-    command = CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
+    payment = NewPayment(uuid7(), money, body.customer_ref)
+    command = CreatePayments(caller.tenant_id, (payment,), caller.origin)
     asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
     return await _answer(request.app.state.commands, _keyed(request, PATH, caller, CREATE, command, asked_for))
 
@@ -182,7 +182,8 @@ async def get_payment_intent(request: ExactRequest) -> Response:
     return Response(payment_body(payment), media_type="application/json")
 
 
-async def _render_created(command: CreatePayment, outcome: Payment | Rejected) -> Answer:
+async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    [outcome] = outcomes
     if isinstance(outcome, Payment):
         return Answer(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
     return _refusal(outcome, PATH, command.origin)
@@ -214,12 +215,12 @@ def _refusal(outcome: Rejected, instance: str, origin: Origin) -> Answer:
 
 
 CREATE = Operation(create_payments, _render_created)
-CREATE_MANY = Operation(create_many_payments, _render_many)
+CREATE_MANY = Operation(create_payments, _render_many)
 CONFIRM = Operation(confirm_payments, _render_confirmed)
 
 
-def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, CreatePayment | Rejected]:
-    """What one payment intent of many asks for, as text, and the command for it, or why there is none.
+def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, NewPayment | Rejected]:
+    """What one payment intent of many asks for, as text, and the payment to create, or why there is none.
 
     The text depends on the item alone: what policies say of it may be different when the request is repeated.
     """
@@ -233,11 +234,11 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, Creat
             caller.require(Permission.PAYMENTS_WRITE, money)
         except Forbidden as error:
             return asked_for, Rejected(error)
-        return asked_for, CreatePayment(caller.tenant_id, uuid7(), money, body.customer_ref, caller.origin)
+        return asked_for, NewPayment(uuid7(), money, body.customer_ref)
     return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within("payment_intents", place))
 
 
-def _note_refusal(request: Request, payments: Sequence[CreatePayment | Rejected]) -> None:
+def _note_refusal(request: Request, payments: Sequence[NewPayment | Rejected]) -> None:
     """One row of the audit log for a request of which the policies deny some: the answer itself is no 403."""
     errors = [payment.error for payment in payments if isinstance(payment, Rejected)]
     if denial := next((error for error in errors if isinstance(error, Forbidden)), None):

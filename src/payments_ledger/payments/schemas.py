@@ -20,7 +20,8 @@ from pydantic.config import JsonDict
 
 from payments_ledger.errors import Invalid, InvalidAmount, together
 from payments_ledger.money import Money, exponent_of, format_amount, parse_amount, parse_money
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
 from payments_ledger.process.portions import in_portions
 from payments_ledger.validation.card_numbers import holds_card_number
 from payments_ledger.validation.faults import invalid_body

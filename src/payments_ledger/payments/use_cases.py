@@ -12,35 +12,34 @@ from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.events import defer_events
 from payments_ledger.errors import AlreadyRefunded, IllegalMove, PaymentNotFound, Rejected, WithdrawnCurrency
 from payments_ledger.ledger.entry import Entry
-from payments_ledger.ledger.postings import REFUND, refund, settlement
 from payments_ledger.ledger.queries import sources_with_entry
 from payments_ledger.ledger.use_cases import post_entries
 from payments_ledger.money import Money, require_in_use
 from payments_ledger.payments import queries
 from payments_ledger.payments.events import event_of, refund_event_of
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import CREATION, Move, Status
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.postings import REFUND, refund, settlement
 from payments_ledger.postgres.database import Connection, transaction_time
 from payments_ledger.process.portions import in_portions
 
 
 @dataclass(frozen=True, slots=True)
-class CreatePayment:
-    """Creates a payment intent under an id that the caller has chosen (UUIDv7); an order has at most one."""
+class NewPayment:
+    """A payment intent to create, under an id that the caller has chosen (UUIDv7); an order has at most one."""
 
-    tenant_id: str
-    payment_id: UUID
+    id: UUID
     money: Money
     customer_ref: str
-    origin: Origin
     order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CreatePayments:
-    """Creates many payment intents at once; what was refused beforehand keeps its place."""
+    """Creates one payment intent or many; one that was refused beforehand keeps its place."""
 
     tenant_id: str
-    payments: tuple[CreatePayment | Rejected, ...]
+    payments: tuple[NewPayment | Rejected, ...]
     origin: Origin
 
 
@@ -76,11 +75,11 @@ class RefundPayment:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A payment as it is to be written, and who asked for it."""
+    """A payment as it is to be written after a move, and who asked for it."""
 
+    move: Move
     payment: Payment
     origin: Origin
-    before: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +89,25 @@ class _Refund:
     origin: Origin
 
 
-async def create_payments(conn: Connection, commands: Sequence[CreatePayment]) -> list[Payment | Rejected]:
-    """CREATED payments, with payment.intent.created in the outbox; Rejected: WithdrawnCurrency."""
+async def create_payments(conn: Connection, commands: Sequence[CreatePayments]) -> list[list[Payment | Rejected]]:
+    """CREATED payments, with payment.intent.created in the outbox: an outcome for each payment of each command.
+
+    Rejected: WithdrawnCurrency, and what was refused beforehand.
+    """
     now = await transaction_time(conn)
-    outcomes = [_new_payment(command, now) async for command in in_portions(commands)]
-    created = [
-        _Change(outcome, command.origin)
-        for command, outcome in zip(commands, outcomes, strict=True)
-        if isinstance(outcome, Payment)
-    ]
-    if created:
-        await queries.insert_payments(conn, [change.payment for change in created])
-        await _record(conn, "payment.create", created)
+    changes: list[_Change] = []
+    outcomes: list[list[Payment | Rejected]] = []
+    for command in commands:
+        created = [
+            wanted if isinstance(wanted, Rejected) else _created(command.tenant_id, wanted, now)
+            async for wanted in in_portions(command.payments)
+        ]
+        changes += [_Change(CREATION, payment, command.origin) for payment in created if isinstance(payment, Payment)]
+        outcomes.append(created)
+    if changes:
+        await queries.insert_payments(conn, [change.payment for change in changes])
+        await _defer_events_and_audit(conn, changes)
     return outcomes
-
-
-async def create_many_payments(conn: Connection, commands: Sequence[CreatePayments]) -> list[list[Payment | Rejected]]:
-    """As create_payments, with an outcome for each payment of each command."""
-    wanted = [each for command in commands for each in command.payments if isinstance(each, CreatePayment)]
-    created = iter(await create_payments(conn, wanted))
-    return [
-        [next(created) if isinstance(each, CreatePayment) else each for each in command.payments]
-        for command in commands
-    ]
 
 
 async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment]) -> list[Payment | Rejected]:
@@ -120,7 +115,7 @@ async def confirm_payments(conn: Connection, commands: Sequence[ConfirmPayment])
     outcomes, changes = await _lock_and_move(conn, commands, Status.AUTHORIZED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        await _record(conn, "payment.authorize", changes)
+        await _defer_events_and_audit(conn, changes)
     return outcomes
 
 
@@ -133,7 +128,7 @@ async def settle_payments(conn: Connection, commands: Sequence[SettlePayment]) -
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
         await post_entries(conn, [_settlement_entry(change) for change in changes])
-        await _record(conn, "payment.settle", changes)
+        await _defer_events_and_audit(conn, changes)
     return outcomes
 
 
@@ -145,7 +140,7 @@ async def cancel_payments(conn: Connection, commands: Sequence[CancelPayment]) -
     outcomes, changes = await _lock_and_move(conn, commands, Status.CANCELLED)
     if changes:
         await queries.save_moves(conn, [change.payment for change in changes])
-        await _record(conn, "payment.cancel", changes)
+        await _defer_events_and_audit(conn, changes)
     return outcomes
 
 
@@ -185,19 +180,19 @@ async def refund_payments(conn: Connection, commands: Sequence[RefundPayment]) -
     return outcomes
 
 
-def _new_payment(command: CreatePayment, now: datetime) -> Payment | Rejected:
+def _created(tenant_id: str, wanted: NewPayment, now: datetime) -> Payment | Rejected:
     try:
-        require_in_use(command.money.currency, now.astimezone(UTC).date())
+        require_in_use(wanted.money.currency, now.astimezone(UTC).date())
     except WithdrawnCurrency as error:
         return Rejected(error)
     return Payment(
-        tenant_id=command.tenant_id,
-        id=command.payment_id,
-        money=command.money,
-        status=Status.CREATED,
+        tenant_id=tenant_id,
+        id=wanted.id,
+        money=wanted.money,
+        status=CREATION.after,
         version=1,
-        customer_ref=command.customer_ref,
-        order_id=command.order_id,
+        customer_ref=wanted.customer_ref,
+        order_id=wanted.order_id,
         created_at=now,
         updated_at=now,
     )
@@ -207,7 +202,7 @@ def _settlement_entry(change: _Change) -> Entry:
     payment = change.payment
     return settlement(
         tenant_id=payment.tenant_id,
-        source_id=payment.id,
+        payment_id=payment.id,
         money=payment.money,
         correlation_id=change.origin.trace.correlation_id,
     )
@@ -216,7 +211,7 @@ def _settlement_entry(change: _Change) -> Entry:
 def _refund_entry(payment: Payment, origin: Origin) -> Entry:
     return refund(
         tenant_id=payment.tenant_id,
-        source_id=payment.id,
+        payment_id=payment.id,
         money=payment.money,
         correlation_id=origin.trace.correlation_id,
     )
@@ -237,24 +232,28 @@ async def _lock_and_move(
         if key not in payments:
             outcomes.append(Rejected(PaymentNotFound()))
             continue
-        before = payments[key].status
         try:
-            payment = payments[key].move(to, now)
+            move, payment = payments[key].move(to, now)
         except IllegalMove as error:
             outcomes.append(Rejected(error))
             continue
         payments[key] = payment
         outcomes.append(payment)
-        changes.append(_Change(payment, command.origin, before))
+        changes.append(_Change(move, payment, command.origin))
     return outcomes, changes
 
 
-async def _record(conn: Connection, action: str, changes: Sequence[_Change]) -> None:
-    """Writes the event and the audit row of each change."""
-    defer_events(conn, [event_of(change.payment, change.origin.trace) async for change in in_portions(changes)])
+async def _defer_events_and_audit(conn: Connection, changes: Sequence[_Change]) -> None:
+    """Has the event and the audit row of each change written just before the COMMIT."""
+    defer_events(
+        conn, [event_of(change.move, change.payment, change.origin.trace) async for change in in_portions(changes)]
+    )
     defer_audit(
         conn,
-        [_audit(action, change.payment, change.origin, change.before) async for change in in_portions(changes)],
+        [
+            _audit(change.move.action, change.payment, change.origin, change.move.before)
+            async for change in in_portions(changes)
+        ],
     )
 
 

@@ -14,7 +14,8 @@ from payments_ledger.orders.order import (
     OrderCancelled,
     OrderConfirmed,
 )
-from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS, PAYMENT_REFUNDED, PaymentEvent, PaymentRefunded
+from payments_ledger.payments.events import PAYMENT_REFUNDED, PaymentEvent, PaymentRefunded
+from payments_ledger.payments.lifecycle import MOVES
 from payments_ledger.process.settings import Settings
 from payments_ledger.tenants.consumer import TENANT_CREATED, TENANT_DELETED, TENANT_UPDATED, TenantMessage
 from payments_ledger.worker import PAYMENTS_EXCHANGE
@@ -54,8 +55,7 @@ _SENT_HEADERS = {
 
 # What we send, by routing key: the type of its body and an example.
 SENT: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
-    event_type: (PaymentEvent, {**_PAYMENT, "status": status.value})
-    for status, event_type in EVENT_TYPE_BY_STATUS.items()
+    move.event: (PaymentEvent, {**_PAYMENT, "status": move.after.value}) for move in MOVES
 } | {
     PAYMENT_REFUNDED: (
         PaymentRefunded,

@@ -46,7 +46,7 @@ from payments_ledger.errors import (
     UserNotFound,
     WouldLockOutAdministrator,
 )
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Connection
 from payments_ledger.tenants import admin_queries as queries
@@ -193,7 +193,7 @@ def one_by_one[C: Change, O](carry_out: Callable[[Connection, C], Awaitable[O]])
 
 
 async def _require_right_still(conn: Connection, command: Change) -> None:
-    """Raises WouldLockOutAdministrator if its author could not make it once more, OwnRights if it is their own rights."""
+    """Raises WouldLockOutAdministrator if its author could not repeat it, OwnRights if it is about themselves."""
     try:
         await require_right(conn, command.administrator, command.tenant_id)
     except LedgerError:

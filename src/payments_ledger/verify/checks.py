@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import iso4217
 
 from payments_ledger.delivery.relay import POSTPONE_SECONDS_MAX
-from payments_ledger.ledger.postings import CASH, DEFAULT_ACCOUNTS, REFUND, REVENUE, SETTLEMENT
-from payments_ledger.payments.events import EVENT_TYPE_BY_STATUS, PAYMENT_REFUNDED
-from payments_ledger.payments.payment import LEGAL_MOVES, Status
+from payments_ledger.ledger.accounts import CASH, DEFAULT_ACCOUNTS, REVENUE
+from payments_ledger.payments.events import PAYMENT_REFUNDED
+from payments_ledger.payments.lifecycle import MOVES, Move, Status
+from payments_ledger.payments.postings import REFUND, SETTLEMENT
 
 FAILURES_SHOWN = 20
 
@@ -149,20 +150,14 @@ class Check:
         return self.rows.replace("SUBJECT", f"({subject}) AS subject")
 
 
-AUDIT_ACTION_BY_STATUS = {
-    Status.CREATED: "payment.create",
-    Status.AUTHORIZED: "payment.authorize",
-    Status.SETTLED: "payment.settle",
-    Status.FAILED: "payment.fail",
-    Status.CANCELLED: "payment.cancel",
-}
-
-
-def _histories(*path: Status) -> Iterator[tuple[Status, ...]]:
+def _histories(*path: Move) -> Iterator[tuple[Move, ...]]:
     """Every legal way that begins with the path; there is no way back, so they end."""
-    yield path
-    for status in LEGAL_MOVES[path[-1]]:
-        yield from _histories(*path, status)
+    if path:
+        yield path
+    here = path[-1].after if path else None
+    for move in MOVES:
+        if move.before is here:
+            yield from _histories(*path, move)
 
 
 # Which move a payment has made as its n-th (`sequence`) when it has come so far (`status`, `version`).
@@ -170,28 +165,22 @@ _LEGAL = "(VALUES {}) AS legal (status, version, sequence, event_type, action)".
     ", ".join(
         sorted(
             {
-                f"('{history[-1]}', {len(history)}, {sequence},"
-                f" '{EVENT_TYPE_BY_STATUS[status]}', '{AUDIT_ACTION_BY_STATUS[status]}')"
-                for history in _histories(Status.CREATED)
-                for sequence, status in enumerate(history, start=1)
+                f"('{history[-1].after}', {len(history)}, {sequence}, '{move.event}', '{move.action}')"
+                for history in _histories()
+                for sequence, move in enumerate(history, start=1)
             }
         )
     )
 )
 _EVENT_STATUS = "(VALUES {}) AS meant (event_type, status)".format(
-    ", ".join(f"('{event_type}', '{status}')" for status, event_type in EVENT_TYPE_BY_STATUS.items())
+    ", ".join(sorted({f"('{move.event}', '{move.after}')" for move in MOVES}))
     + f", ('{PAYMENT_REFUNDED}', '{Status.SETTLED}')"
 )
 # What the audit row of each action tells of the payment's status before and after it.
 _AUDITED_MOVES = "(VALUES {}) AS move (action, before, after)".format(
     ", ".join(
         [
-            f"('{AUDIT_ACTION_BY_STATUS[Status.CREATED]}', NULL, '{Status.CREATED}')",
-            *(
-                f"('{AUDIT_ACTION_BY_STATUS[after]}', '{before}', '{after}')"
-                for before, reached in LEGAL_MOVES.items()
-                for after in sorted(reached)
-            ),
+            *(f"('{move.action}', {f"'{move.before}'" if move.before else 'NULL'}, '{move.after}')" for move in MOVES),
             f"('payment.refund', '{Status.SETTLED}', '{Status.SETTLED}')",
         ]
     )
@@ -526,7 +515,7 @@ CHECKS = (
         CROSS JOIN (SELECT coalesce(%(audit_since)s::timestamptz, '-infinity') AS since) AS kept
         LEFT JOIN audit_log AS audited
           ON audited.tenant_id = subject.tenant_id AND audited.target = subject.id::text
-         AND audited.action = ANY ('{{{",".join(AUDIT_ACTION_BY_STATUS.values())}}}')
+         AND audited.action = ANY ('{{{",".join(sorted({move.action for move in MOVES}))}}}')
         LEFT JOIN {_LEGAL}
           ON legal.status = subject.status AND legal.version = subject.version AND legal.action = audited.action
         GROUP BY subject.tenant_id, subject.id, subject.status, subject.version, subject.created_at,

@@ -13,10 +13,11 @@ from prometheus_client import REGISTRY
 from payments_ledger.chaos.faults import Chaos, DisturbedPublisher, Faults, MemoryChaosStore, chaos_of
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import ChaosInjected
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.messaging.messages import Delivery, Fate, Message
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.postgres.database import Connection, Database, runtime_role
 from payments_ledger.process.settings import Settings

@@ -1,25 +1,25 @@
 """One key, one execution: repetitions get the first answer, whoever comes first and however many come at once."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import psycopg
 import pytest
-from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once, delete_expired_keys
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
-from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment
-from payments_ledger.payments.use_cases import CreatePayment, create_payments
+from payments_ledger.payments.use_cases import CreatePayments, create_payments
 from payments_ledger.postgres.database import Database, relay_role
-from tests.integration.books import ORIGIN
+from tests.integration.books import creation
 
 pytestmark = pytest.mark.anyio
 
 
-async def render(command: CreatePayment, payment: Payment | Rejected) -> Answer:
+async def render(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    [payment] = outcomes
     assert isinstance(payment, Payment)
     return Answer(201, str(payment.id).encode(), location=f"/{payment.id}")
 
@@ -29,12 +29,11 @@ CREATE = Operation(create_payments, render)
 
 def request(
     tenant: str, key: str | None = "key", *, fingerprint: bytes = b"same", lifetime: int = 60
-) -> Keyed[CreatePayment]:
-    command = CreatePayment(tenant, uuid7(), Money(100, "BRL"), "C", ORIGIN)
-    return Keyed(CREATE, command, Scope(tenant, "p", "POST /", key) if key else None, fingerprint, lifetime)
+) -> Keyed[CreatePayments]:
+    return Keyed(CREATE, creation(tenant), Scope(tenant, "p", "POST /", key) if key else None, fingerprint, lifetime)
 
 
-async def submit(database: Database, *requests: Keyed[CreatePayment]) -> list[Answer | Rejected]:
+async def submit(database: Database, *requests: Keyed[CreatePayments]) -> list[Answer | Rejected]:
     async with database.transaction([requests[0].tenant_id]) as conn:
         return list(await answer_once(conn, requests))
 

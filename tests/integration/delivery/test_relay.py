@@ -12,7 +12,7 @@ from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.delivery.relay import Relay
 from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.messaging.messages import BrokerUnavailable, Delivery, Fate, Message
 from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role

@@ -21,7 +21,7 @@ from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.queries import list_balances, list_entries
 from payments_ledger.money import Money
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
-from payments_ledger.payments.payment import Status
+from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.queries import find_payment, find_payments_of_orders
 from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
 from payments_ledger.postgres.database import Database

@@ -4,24 +4,23 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from uuid_utils.compat import uuid7
 
 from payments_ledger.errors import AlreadyMoved, PaymentNotFound, Rejected
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.queries import list_balances, list_entries
 from payments_ledger.money import AMOUNT_MAX, Money
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
-    CreatePayment,
     SettlePayment,
     confirm_payments,
     create_payments,
     settle_payments,
 )
 from payments_ledger.postgres.database import Database
-from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.books import BRL_100, ORIGIN, confirm_a_payment, create_a_payment, creation, settle_a_payment
 
 pytestmark = pytest.mark.anyio
 
@@ -100,9 +99,8 @@ async def test_another_tenants_payment_is_not_found(database: Database, tenant: 
 
 async def test_two_opposing_streams_settle_each_payment_once(database: Database, tenant: str) -> None:
     async with database.transaction([tenant]) as conn:
-        commands = [CreatePayment(tenant, uuid7(), Money(100, "BRL"), "C", ORIGIN) for _ in range(40)]
-        payments = await create_payments(conn, commands)
-    ids = [payment.id for payment in payments if isinstance(payment, Payment)]
+        outcomes = await create_payments(conn, [creation(tenant) for _ in range(40)])
+    ids = [payment.id for [payment] in outcomes if isinstance(payment, Payment)]
 
     async def stream(order: list[int]) -> int:
         outcomes: list[Payment | Rejected] = []
@@ -122,7 +120,7 @@ async def test_two_opposing_streams_settle_each_payment_once(database: Database,
         cash = next(b for b in await list_balances(conn, tenant, Period()) if b.account == "CASH")
     assert sum(moved) == 80
     assert sorted(posted.entry.source_id for posted in entries) == sorted(ids)
-    assert cash.balance == 4000
+    assert cash.balance == 40 * BRL_100.amount
 
 
 async def test_totals_can_exceed_a_bigint(database: Database, tenant: str) -> None:

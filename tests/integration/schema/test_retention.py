@@ -18,7 +18,7 @@ from payments_ledger.commit.events import Event, defer_events
 from payments_ledger.delivery.queries import claim_due_events, mark_published
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import TooBusy
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Connection, Database, auditor_role, driver_url, relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate

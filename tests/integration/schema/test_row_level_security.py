@@ -29,20 +29,20 @@ from payments_ledger.delivery import queries as outbox_queries
 from payments_ledger.delivery.queries import DueEvent, OutboxEvent, PublishedEvent
 from payments_ledger.ledger import currencies
 from payments_ledger.ledger import queries as ledger_queries
-from payments_ledger.ledger.entry import Account, AccountType
+from payments_ledger.ledger.accounts import Account, AccountType
 from payments_ledger.ledger.period import Period
-from payments_ledger.ledger.postings import settlement
 from payments_ledger.operations import queries as operations_queries
 from payments_ledger.orders import queries as orders_queries
 from payments_ledger.payments import queries as payments_queries
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.postings import settlement
 from payments_ledger.payments.routes import CREATE
-from payments_ledger.payments.use_cases import CreatePayment
 from payments_ledger.postgres.database import Connection, Database
 from payments_ledger.tenants import admin_queries
 from payments_ledger.tenants import queries as tenants_queries
 from payments_ledger.tenants.admin_queries import AuditFilter
-from tests.integration.books import ORIGIN, settle_a_payment
+from tests.integration.books import ORIGIN, creation, settle_a_payment
 from tests.integration.conftest import Api
 from tests.integration.schema.test_schema import TABLES
 
@@ -82,7 +82,7 @@ class World:
         self.payment = payment
         self.user_id = user_id
         self.entry = settlement(
-            tenant_id=tenant_id, source_id=uuid4(), money=payment.money, correlation_id="corr-theirs"
+            tenant_id=tenant_id, payment_id=uuid4(), money=payment.money, correlation_id="corr-theirs"
         )
         self.event = DueEvent(tenant_id, uuid4(), "payment.settled", payment.id, 1, "{}", {}, None, 0)
         self.waiting = OutboxEvent(
@@ -92,7 +92,7 @@ class World:
         self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
         self.keyed = Keyed(
             CREATE,
-            CreatePayment(tenant_id, uuid4(), payment.money, "CUST-1", ORIGIN),
+            creation(tenant_id, payment.money),
             Scope(tenant_id, "tester", "POST /", "k"),
             b"f",
             60,

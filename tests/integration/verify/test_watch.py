@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.ledger.postings import DEFAULT_ACCOUNTS
+from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Database, auditor_role, driver_url, runtime_role
 from payments_ledger.schema.migrate import migrate

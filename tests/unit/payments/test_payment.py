@@ -8,7 +8,8 @@ import pytest
 
 from payments_ledger.errors import AlreadyMoved, IllegalMove
 from payments_ledger.money import Money
-from payments_ledger.payments.payment import Payment, Status
+from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.payment import Payment
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -28,8 +29,9 @@ def payment(status: Status) -> Payment:
 
 @pytest.mark.parametrize(("before", "after"), sorted(ALLOWED))
 def test_a_listed_move_is_the_next_version(before: Status, after: Status) -> None:
-    moved = payment(before).move(after, NOON + timedelta(seconds=1))
+    move, moved = payment(before).move(after, NOON + timedelta(seconds=1))
     assert (moved.status, moved.version, moved.updated_at) == (after, 4, NOON + timedelta(seconds=1))
+    assert (move.before, move.after) == (before, after)
     assert moved.money == payment(before).money
 
 
@@ -40,4 +42,5 @@ def test_a_move_that_is_not_listed_is_refused(before: Status, after: Status) -> 
 
 
 def test_a_clock_that_was_set_back_does_not_take_a_payment_back_in_time() -> None:
-    assert payment(Status.CREATED).move(Status.AUTHORIZED, NOON - timedelta(minutes=10)).updated_at == NOON
+    _, moved = payment(Status.CREATED).move(Status.AUTHORIZED, NOON - timedelta(minutes=10))
+    assert moved.updated_at == NOON

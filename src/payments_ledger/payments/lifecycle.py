@@ -1,0 +1,57 @@
+"""The life of a payment: every move it can make, with the event and the audit action that tell of it.
+
+    (new) ──▶ CREATED ──▶ AUTHORIZED ──▶ SETTLED
+                 └──────────┴──▶ FAILED or CANCELLED
+
+This is the one place in Python that lists the moves. The table `payment_moves` in PostgreSQL has the same rows, and its
+trigger refuses every other move; a test compares the two.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    CREATED = "CREATED"
+    AUTHORIZED = "AUTHORIZED"
+    SETTLED = "SETTLED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+# The two events that somebody waits for: the worker settles what is authorized, the orders service what is settled.
+PAYMENT_AUTHORIZED = "payment.authorized"
+PAYMENT_SETTLED = "payment.settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One legal move; `before` is None for the move that makes a payment.
+
+    `event` is the type of the event that is published (its routing key), `action` the verb phrase in the audit log.
+    """
+
+    before: Status | None
+    after: Status
+    event: str
+    action: str
+
+
+CREATION = Move(None, Status.CREATED, "payment.intent.created", "payment.create")
+
+MOVES = (
+    CREATION,
+    Move(Status.CREATED, Status.AUTHORIZED, PAYMENT_AUTHORIZED, "payment.authorize"),
+    Move(Status.AUTHORIZED, Status.SETTLED, PAYMENT_SETTLED, "payment.settle"),
+    Move(Status.CREATED, Status.FAILED, "payment.failed", "payment.fail"),
+    Move(Status.AUTHORIZED, Status.FAILED, "payment.failed", "payment.fail"),
+    Move(Status.CREATED, Status.CANCELLED, "payment.cancelled", "payment.cancel"),
+    Move(Status.AUTHORIZED, Status.CANCELLED, "payment.cancelled", "payment.cancel"),
+)
+
+_MOVE_BY_STATUSES = {(move.before, move.after): move for move in MOVES}
+
+
+def find_move(before: Status | None, after: Status) -> Move | None:
+    """The row that permits the move, or None where it is illegal."""
+    return _MOVE_BY_STATUSES.get((before, after))
