@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 
 from payments_ledger.demo.seed import seed
+from payments_ledger.payments.lifecycle import MOVES
 from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import settle_a_payment
@@ -35,6 +36,8 @@ TABLES = (
     "orders",
     "payment_counts",
 )
+# What is the same for all tenants; nobody but the owner of the schema can change it.
+SHARED_TABLES = ("payment_moves",)
 
 
 def test_migrate_and_seed_can_be_repeated_and_started_twice_at_once(postgres: PostgresServer) -> None:
@@ -79,11 +82,29 @@ async def test_every_table_is_under_forced_row_level_security_and_all_but_one_le
             FROM pg_class AS class
             LEFT JOIN pg_constraint AS key ON key.conrelid = class.oid AND key.contype = 'p'
             WHERE class.relkind IN ('r', 'p') AND class.relnamespace = 'public'::regnamespace
-              AND class.relname <> 'alembic_version' AND NOT class.relispartition
-            """
+              AND class.relname <> ALL (%s) AND NOT class.relispartition
+            """,
+            [["alembic_version", *SHARED_TABLES]],
         )
         rows = await cursor.fetchall()
     assert sorted(rows) == sorted([*((table, True, "tenant_id") for table in TABLES), ("currencies", True, "code")])
+
+
+@pytest.mark.parametrize("table", SHARED_TABLES)
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "INSERT INTO {} SELECT * FROM {}"])
+async def test_what_all_tenants_share_is_not_changed_by_the_runtime_role(
+    database: Database, table: str, statement: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with database.transaction() as conn:
+            await conn.execute(statement.replace("{}", table).encode())
+
+
+async def test_the_moves_of_a_payment_are_those_of_its_lifecycle(database: Database) -> None:
+    async with database.transaction() as conn:
+        cursor = await conn.execute("SELECT before_status, after_status, event_type, audit_action FROM payment_moves")
+        rows = await cursor.fetchall()
+    assert sorted(rows) == sorted((move.before or "", move.after, move.event, move.action) for move in MOVES)
 
 
 async def test_nobody_but_the_owner_has_any_right_on_a_partition(owner: Database) -> None:
