@@ -306,6 +306,10 @@ class OutcomeUnknown(Unavailable):
     """The database did not say in time whether the change was made. Repeat it with the same Idempotency-Key."""
 
 
+class DependencyUnavailable(Exception):
+    """Something that the engine stands on, other than PostgreSQL, cannot be reached; no client reads this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """The outcome of a command that was refused; the other commands of its batch are not touched by it."""

@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-import psycopg
 import structlog
 from fastapi import FastAPI
 from prometheus_client import Histogram
@@ -18,7 +17,7 @@ from payments_ledger.commit.idempotency import delete_expired_keys
 from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.delivery.relay import Relay
 from payments_ledger.delivery.reminder import Reminder
-from payments_ledger.errors import IllegalMove, Rejected, Unavailable
+from payments_ledger.errors import IllegalMove, Rejected
 from payments_ledger.gauges import Gauges
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.messaging.messages import DeadLetter, Handler, MemoryBus, Message, Publisher
@@ -28,6 +27,7 @@ from payments_ledger.payments.events import PaymentEvent
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_SETTLED
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, relay_role, runtime_role
+from payments_ledger.process.periodic import Again, repeat
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.rabbitmq.broker import Queue, RabbitConsumer, RabbitPublisher
 from payments_ledger.schema.retention import Retention
@@ -145,7 +145,7 @@ class Worker:
                     tasks.create_task(consumer.run())
                 tasks.create_task(self._relay.run())
                 tasks.create_task(self._reminder.run())
-                tasks.create_task(self._clear_expired_keys())
+                tasks.create_task(repeat("clearing", self._clear_expired_keys, seconds=CLEAR_SECONDS))
                 tasks.create_task(self._retention.run())
                 tasks.create_task(self._chaos.run())
                 tasks.create_task(self._gauges.run())
@@ -207,15 +207,10 @@ class Worker:
             return self._settings.orders_integration_enabled and event.order_id is not None
         return event.event_type == PAYMENT_AUTHORIZED
 
-    async def _clear_expired_keys(self) -> None:
-        while True:
-            try:
-                async with self._outbox.transaction() as conn:
-                    deleted = await delete_expired_keys(conn, CLEAR_AT_ONCE)
-            except (Unavailable, psycopg.Error) as error:
-                log.warning("clearing waits", reason=f"{type(error).__name__}: {error}")
-                deleted = 0
-            await asyncio.sleep(0 if deleted == CLEAR_AT_ONCE else CLEAR_SECONDS)
+    async def _clear_expired_keys(self) -> Again | None:
+        async with self._outbox.transaction() as conn:
+            deleted = await delete_expired_keys(conn, CLEAR_AT_ONCE)
+        return Again.AT_ONCE if deleted == CLEAR_AT_ONCE else None
 
 
 @asynccontextmanager

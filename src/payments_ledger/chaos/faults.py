@@ -9,19 +9,18 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Protocol
 
-import structlog
 from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from payments_ledger.errors import ChaosInjected, ChaosNotEnabled, ChaosStoreUnavailable
 from payments_ledger.messaging.messages import Delivery, Fate, Handler, Message, Publisher
+from payments_ledger.process.periodic import repeat
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.redis import pipeline as redis
-
-log = structlog.get_logger(__name__)
 
 CHAOS_INJECTED = Counter("ledger_chaos_injected_total", "Injected faults", ["place", "kind"])
 
@@ -110,17 +109,16 @@ class Chaos:
 
     async def run(self) -> None:
         """Keeps up with the store until cancelled."""
-        if self._store is None:
-            return
-        while True:
-            try:
-                self._faults = await self._store.read()
-            except ChaosStoreUnavailable:
-                self._faults = {}
-            except (ValueError, TypeError):
-                log.exception("chaos settings cannot be read")
-                self._faults = {}
-            await asyncio.sleep(REFRESH_SECONDS)
+        if self._store is not None:
+            await repeat("chaos", partial(self._refresh, self._store), seconds=REFRESH_SECONDS)
+
+    async def _refresh(self, store: ChaosStore) -> None:
+        try:
+            self._faults = await store.read()
+        except Exception:
+            # What cannot be read is not injected.
+            self._faults = {}
+            raise
 
     async def close(self) -> None:
         if self._store is not None:

@@ -4,17 +4,15 @@ A broker confirms what it has, and can lose it all the same: a queue is deleted 
 is still in the outbox.
 """
 
-import asyncio
 from datetime import datetime, timedelta
 
-import psycopg
 import structlog
 from prometheus_client import Counter
 
 from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import PublishedEvent
-from payments_ledger.errors import Unavailable
 from payments_ledger.postgres.database import Database, transaction_time
+from payments_ledger.process.periodic import repeat
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +38,7 @@ class Reminder:
 
     async def run(self) -> None:
         """Reminds until cancelled."""
-        while True:
-            try:
-                await self.step()
-            except (Unavailable, psycopg.Error) as error:
-                log.warning("reminding waits", reason=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self._after.total_seconds() / 2)
+        await repeat("reminder", self.step, seconds=self._after.total_seconds() / 2)
 
     async def step(self) -> int:
         """One transaction; returns how many events it made due again."""

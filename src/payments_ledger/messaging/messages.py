@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter
 
-from payments_ledger.errors import Unavailable
+from payments_ledger.errors import DependencyUnavailable, Unavailable
 from payments_ledger.telemetry.tracing import begin_trace, start_span
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ class Delivery:
     reason: str = ""
 
 
-class BrokerUnavailable(Exception):
+class BrokerUnavailable(DependencyUnavailable):
     """The broker cannot be reached or does not answer; of the messages at hand any may have been delivered."""
 
 

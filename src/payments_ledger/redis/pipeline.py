@@ -11,6 +11,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from payments_ledger.errors import DependencyUnavailable
+
 log = structlog.get_logger(__name__)
 
 # For readyz, which may wait: is it there at all?
@@ -26,7 +28,7 @@ PROBE_SECONDS = 1.0
 type Command = tuple[str | bytes | int, ...]
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(DependencyUnavailable):
     """Redis does not answer, or did not lately."""
 
 

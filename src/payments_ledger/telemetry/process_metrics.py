@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Gauge, Histogram
 
 from payments_ledger.postgres.database import Database
+from payments_ledger.process.periodic import repeat
 
 LAG_SECONDS = Histogram(
     "ledger_event_loop_lag_seconds",
@@ -32,22 +33,25 @@ POOL_COUNTERS = (
     (Counter("ledger_pool_lost_total", "Connections found broken", ["pool"]), "connections_lost", 1),
 )
 
-NOTE_SECONDS = 0.5
+OBSERVE_SECONDS = 0.5
 
 
 async def observe_process(pools: Mapping[str, Database]) -> None:
-    """Notes them until cancelled; the pools by their names."""
+    """Observes the event loop and the pools, given by their names, until cancelled."""
     loop = asyncio.get_running_loop()
     seen: Tally[tuple[str, str]] = Tally()
-    while True:
+
+    async def observe() -> None:
         for name, database in pools.items():
-            _note_pool(name, database, seen)
+            _observe_pool(name, database, seen)
         asleep_since = loop.time()
-        await asyncio.sleep(NOTE_SECONDS)
-        LAG_SECONDS.observe(max(loop.time() - asleep_since - NOTE_SECONDS, 0))
+        await asyncio.sleep(OBSERVE_SECONDS)
+        LAG_SECONDS.observe(max(loop.time() - asleep_since - OBSERVE_SECONDS, 0))
+
+    await repeat("process metrics", observe, seconds=0)
 
 
-def _note_pool(name: str, database: Database, seen: Tally[tuple[str, str]]) -> None:
+def _observe_pool(name: str, database: Database, seen: Tally[tuple[str, str]]) -> None:
     """`seen` holds what the counters have had of the pool's own counts."""
     statistics = database.statistics()
     size, idle = statistics["pool_size"], statistics["pool_available"]

@@ -5,7 +5,6 @@ time at the next rows of the books, table by table, beginning anew after the las
 in each step; large ones cost the same and take longer.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -14,12 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
 from prometheus_client import Counter, Gauge
 
-from payments_ledger.errors import Unavailable
 from payments_ledger.postgres.database import Connection, Database, auditor_role
+from payments_ledger.process.periodic import repeat
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, look
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN, TOTALS, Check, Subject
 from payments_ledger.verify.horizon import find_horizon
@@ -89,13 +87,8 @@ class Watch:
         """Works until cancelled; waits for the database when it is away."""
         await self.open()
         try:
-            while True:
-                # First of all it waits: a process that starts has more urgent things to do.
-                await asyncio.sleep(self._seconds)
-                try:
-                    await self.step()
-                except (Unavailable, psycopg.Error) as error:
-                    log.warning("audit waits", reason=f"{type(error).__name__}: {error}")
+            # First of all it waits: a process that starts has more urgent things to do.
+            await repeat("audit", self.step, seconds=self._seconds, first_after_seconds=self._seconds)
         finally:
             await self.close()
 
