@@ -21,6 +21,7 @@ from payments_ledger.errors import IllegalMove, Rejected
 from payments_ledger.gauges import Gauges
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.messaging.messages import DeadLetter, Handler, MemoryBus, Message, Publisher
+from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
 from payments_ledger.payments.events import PaymentEvent
@@ -33,7 +34,7 @@ from payments_ledger.rabbitmq.broker import Queue, RabbitConsumer, RabbitPublish
 from payments_ledger.schema.retention import Retention
 from payments_ledger.telemetry import metrics
 from payments_ledger.telemetry.process_metrics import observe_process
-from payments_ledger.telemetry.tracing import current_trace, traced
+from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.tenants.consumer import TenantMessages
 from payments_ledger.verify.watch import Watch
 from payments_ledger.web import health
@@ -118,7 +119,7 @@ class Worker:
         self._chaos = chaos_of(settings)
         subscriptions = self._subscriptions()
         self._publisher, self._consumers = _transport(settings.rabbitmq_url, subscriptions, self._chaos)
-        self._relay = Relay(self._outbox, traced(self._publisher), is_needed=self._is_needed)
+        self._relay = Relay(self._outbox, TracedPublisher(self._publisher), is_needed=self._is_needed)
         self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
         self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])

@@ -5,8 +5,7 @@ They are exported in the background. A collector that is slow or away costs span
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 from opentelemetry import trace
@@ -16,9 +15,6 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
-from payments_ledger.messaging.messages import Delivery, Message, Publisher
-from payments_ledger.telemetry.tracing import usable_traceparent
 
 # How long the end of a process waits for the last spans to reach their collector.
 FLUSH_SECONDS_MAX = 3.0
@@ -81,40 +77,6 @@ class Spans:
         flushing = threading.Thread(target=self._provider.shutdown, daemon=True)
         flushing.start()
         flushing.join(FLUSH_SECONDS_MAX)
-
-
-class TracedPublisher:
-    """A publisher whose messages carry the trace of their event on: each is published in a span of its own."""
-
-    def __init__(self, publisher: Publisher, spans: Spans) -> None:
-        self._publisher = publisher
-        self._spans = spans
-
-    async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
-        spans = [
-            self._spans.start(
-                f"publish {message.type}",
-                "PRODUCER",
-                parent=usable_traceparent(message.headers.get("traceparent")),
-                attributes={"messaging.message.id": message.id},
-            )
-            for message in messages
-        ]
-        traced = [
-            replace(message, headers={**message.headers, "traceparent": span.traceparent})
-            for message, span in zip(messages, spans, strict=True)
-        ]
-        error: str | None = "not published"
-        try:
-            deliveries = await self._publisher.publish(traced)
-            error = None
-        finally:
-            for span in spans:
-                span.end(error=error)
-        return deliveries
-
-    async def close(self) -> None:
-        await self._publisher.close()
 
 
 def _context_of(traceparent: str) -> SpanContext:

@@ -14,8 +14,7 @@ import structlog
 from uuid_utils import uuid4
 
 if TYPE_CHECKING:
-    from payments_ledger.messaging.messages import Publisher
-    from payments_ledger.telemetry.spans import Span, Spans
+    from payments_ledger.telemetry.spans import Attributes, Span, Spans
 
 log = structlog.get_logger(__name__)
 
@@ -98,22 +97,25 @@ def stop_exporting_spans() -> None:
         spans.close()
 
 
-def start_span(name: str, kind: str, *, parent: str | None = None, links: "Iterable[str | None]" = ()) -> "Span | None":
+def exports_spans() -> bool:
+    """Whether spans of this process go to a collector."""
+    return _spans is not None
+
+
+def start_span(
+    name: str,
+    kind: str,
+    *,
+    parent: str | None = None,
+    links: "Iterable[str | None]" = (),
+    attributes: "Attributes | None" = None,
+) -> "Span | None":
     """A span, child of the traceparent `parent`, or None while none are exported; `kind` as in SpanKind."""
     if _spans is None:
         return None
-    return _spans.start(name, kind, parent=usable_traceparent(parent), links=filter(None, links))
+    return _spans.start(name, kind, parent=usable_traceparent(parent), links=filter(None, links), attributes=attributes)
 
 
 def traceparent_to_link() -> str | None:
     """The current traceparent, while spans are exported: what works for many requests at once links to each."""
     return current_trace().traceparent if _spans else None
-
-
-def traced(publisher: "Publisher") -> "Publisher":
-    """The publisher, which carries traces on while spans are exported."""
-    if _spans is None:
-        return publisher
-    from payments_ledger.telemetry.spans import TracedPublisher
-
-    return TracedPublisher(publisher, _spans)
