@@ -13,10 +13,11 @@ from prometheus_client import Gauge
 from payments_ledger.delivery.queries import measure_backlog
 from payments_ledger.errors import Unavailable
 from payments_ledger.messaging.messages import BrokerUnavailable
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.postgres.database import Database
-from payments_ledger.rabbitmq.broker import Queue, QueueGauge
+from payments_ledger.rabbitmq.broker import QueueGauge
 
 log = structlog.get_logger(__name__)
 

@@ -2,93 +2,41 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from prometheus_client import Histogram
-from pydantic import ValidationError
 
 from payments_ledger.chaos.faults import Chaos, DisturbedPublisher, chaos_of
-from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.commit.idempotency import delete_expired_keys
 from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.delivery.relay import Relay
 from payments_ledger.delivery.reminder import Reminder
-from payments_ledger.errors import IllegalMove, Rejected
 from payments_ledger.gauges import Gauges
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
-from payments_ledger.messaging.messages import DeadLetter, Handler, MemoryBus, Message, Publisher
+from payments_ledger.messaging.memory_bus import MemoryBus
+from payments_ledger.messaging.messages import Publisher
+from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
-from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
-from payments_ledger.payments.events import PaymentEvent
+from payments_ledger.payments.consumer import PaymentMessages
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_SETTLED
-from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, relay_role, runtime_role
 from payments_ledger.process.periodic import Again, repeat
 from payments_ledger.process.settings import MEMORY_URL, Settings
-from payments_ledger.rabbitmq.broker import Queue, RabbitConsumer, RabbitPublisher
+from payments_ledger.queues import PAYMENTS_EXCHANGE, PAYMENTS_QUEUE, confirming_keys, orders_queue, tenants_queue
+from payments_ledger.rabbitmq.broker import RabbitConsumer, RabbitPublisher
 from payments_ledger.schema.retention import Retention
 from payments_ledger.telemetry import metrics
 from payments_ledger.telemetry.process_metrics import observe_process
-from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.tenants.consumer import TenantMessages
 from payments_ledger.verify.watch import Watch
 from payments_ledger.web import health
 from payments_ledger.web.server import server_beside
 
 log = structlog.get_logger(__name__)
-
-SETTLEMENT_SECONDS = Histogram(
-    "ledger_settlement_seconds",
-    "From a payment's confirmation to its settlement, by the database's clock",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
-)
-
-PAYMENTS_EXCHANGE = "payments.x"
-PAYMENTS_QUEUE = Queue(
-    name="payments.events", bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED),), dead_letters="payments.dlq"
-)
-
-
-def orders_queue(settings: Settings) -> Queue:
-    """What we want to hear of the orders service, and the charges that are asked for on our own exchange."""
-    keys = [*_keys(settings.orders_routing_key), ORDER_CANCELLED]
-    bindings = [(settings.orders_exchange, key) for key in dict.fromkeys(keys)]
-    return Queue(
-        name=settings.orders_queue,
-        bindings=(*bindings, (PAYMENTS_EXCHANGE, PAYMENT_CHARGE_REQUESTED)),
-        dead_letters=_dead_letters_of(settings.orders_queue),
-    )
-
-
-def tenants_queue(settings: Settings) -> Queue:
-    """What we want to hear of the service that keeps the tenants."""
-    bindings = tuple((settings.tenants_exchange, key) for key in _keys(settings.tenants_routing_keys))
-    return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
-
-
-def consumed_queues(settings: Settings) -> list[Queue]:
-    """The queues that a worker with these settings consumes."""
-    queues = [PAYMENTS_QUEUE]
-    if settings.orders_integration_enabled:
-        queues.append(orders_queue(settings))
-    if settings.tenants_sync_enabled:
-        queues.append(tenants_queue(settings))
-    return queues
-
-
-def _keys(routing_keys: str) -> list[str]:
-    return [key.strip() for key in routing_keys.split(",") if key.strip()]
-
-
-def _dead_letters_of(queue_name: str) -> str:
-    """payments.orders.events → payments.orders.dlq"""
-    return f"{queue_name.removesuffix('.events')}.dlq"
-
 
 # Nobody waits for a message's answer, so a batch may wait for the messages right behind it: it then costs a fraction.
 COLLECT_SECONDS = 0.01
@@ -122,7 +70,7 @@ class Worker:
         self._relay = Relay(self._outbox, TracedPublisher(self._publisher), is_needed=self._is_needed)
         self._reminder = Reminder(self._outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds)
         broker_url = None if settings.rabbitmq_url.startswith(MEMORY_URL) else settings.rabbitmq_url
-        self._gauges = Gauges(self._outbox, broker_url, [queue for queue, _ in subscriptions])
+        self._gauges = Gauges(self._outbox, broker_url, [subscription.queue for subscription in subscriptions])
         self._retention = Retention(
             url, outbox_days=settings.outbox_retention_days, audit_days=settings.audit_retention_days
         )
@@ -163,33 +111,16 @@ class Worker:
             await self._database.close()
             await self._outbox.close()
 
-    def _subscriptions(self) -> list[tuple[Queue, dict[str, Handler]]]:
+    def _subscriptions(self) -> list[Subscription]:
         """Which queue is consumed, and which of its events leads where."""
         settings = self._settings
-        subscriptions: list[tuple[Queue, dict[str, Handler]]] = [(PAYMENTS_QUEUE, {PAYMENT_AUTHORIZED: self._settle})]
+        subscriptions = [Subscription(PAYMENTS_QUEUE, PaymentMessages(self._settlements).handlers())]
         if settings.orders_integration_enabled:
-            orders = OrderMessages(self._orders)
-            handlers: dict[str, Handler] = dict.fromkeys(_keys(settings.orders_routing_key), orders.confirm)
-            handlers |= {PAYMENT_CHARGE_REQUESTED: orders.confirm, ORDER_CANCELLED: orders.cancel}
-            subscriptions.append((orders_queue(settings), handlers))
+            orders = OrderMessages(self._orders).handlers(confirming_keys(settings))
+            subscriptions.append(Subscription(orders_queue(settings), orders))
         if settings.tenants_sync_enabled:
-            subscriptions.append((tenants_queue(settings), TenantMessages(self._tenants).handlers()))
+            subscriptions.append(Subscription(tenants_queue(settings), TenantMessages(self._tenants).handlers()))
         return subscriptions
-
-    async def _settle(self, message: Message) -> None:
-        """payment.authorized → settle_payments."""
-        event = _read_payment_event(message)
-        command = SettlePayment(event.tenant_id, event.payment_intent_id, Origin("worker", None, current_trace()))
-        outcome = await self._settlements.submit(settle_payments, command)
-        if isinstance(outcome, Rejected):
-            # A repeated message finds its payment settled, and one that was overtaken by a cancellation finds nothing
-            # to settle any more: neither is a fault.
-            if not isinstance(outcome.error, IllegalMove):
-                raise DeadLetter(outcome.error.detail)
-            log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
-        else:
-            log.info("payment settled", payment_intent_id=str(command.payment_id), tenant_id=command.tenant_id)
-            SETTLEMENT_SECONDS.observe((outcome.updated_at - event.occurred_at).total_seconds())
 
     def _pages(self) -> FastAPI:
         @asynccontextmanager
@@ -229,27 +160,20 @@ async def _serving(pages: FastAPI, listener: socket.socket | None) -> AsyncItera
         await serving
 
 
-def _transport(
-    url: str, subscriptions: Sequence[tuple[Queue, Mapping[str, Handler]]], chaos: Chaos
-) -> tuple[Publisher, list[RabbitConsumer]]:
+def _transport(url: str, subscriptions: Sequence[Subscription], chaos: Chaos) -> tuple[Publisher, list[RabbitConsumer]]:
     """The URL's scheme decides who carries the messages; in memory the publisher calls the handlers itself.
 
     There a handler that fails would hold up the relay, and with it every tenant: only the publishing is disturbed.
     """
     if url.startswith(MEMORY_URL):
-        handlers = {type_: handler for _, handlers in subscriptions for type_, handler in handlers.items()}
-        return DisturbedPublisher(MemoryBus(handlers), chaos), []
-    publisher = RabbitPublisher(url, PAYMENTS_EXCHANGE, [queue for queue, _ in subscriptions])
+        return DisturbedPublisher(MemoryBus(subscriptions), chaos), []
+    publisher = RabbitPublisher(url, PAYMENTS_EXCHANGE, [subscription.queue for subscription in subscriptions])
     consumers = [
-        RabbitConsumer(url, queue, {type_: chaos.disturbing(handler) for type_, handler in handlers.items()})
-        for queue, handlers in subscriptions
+        RabbitConsumer(
+            url,
+            subscription.queue,
+            {type_: chaos.disturbing(handler) for type_, handler in subscription.handlers.items()},
+        )
+        for subscription in subscriptions
     ]
     return DisturbedPublisher(publisher, chaos), consumers
-
-
-def _read_payment_event(message: Message) -> PaymentEvent:
-    try:
-        return PaymentEvent.model_validate_json(message.body)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise DeadLetter(f"not a payment event: {faults}") from None

@@ -107,29 +107,6 @@ class Publisher(Protocol):
     async def close(self) -> None: ...
 
 
-class MemoryBus:
-    """The bus of the embedded mode: publishing hands the message to its handler and waits until that is done."""
-
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = handlers
-
-    async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
-        return list(await asyncio.gather(*(self._deliver(message) for message in messages)))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-    async def _deliver(self, message: Message) -> Delivery:
-        handler = self._handlers.get(message.type)
-        if handler is None:
-            return Delivery(Fate.UNROUTED)
-        try:
-            await handle_until_done(Route(message.type, handler), message)
-        except DeadLetter as error:
-            return Delivery(Fate.REFUSED, str(error))
-        return Delivery(Fate.ROUTED)
-
-
 async def handle_until_done(route: Route, message: Message) -> None:
     """Handles the message where no queue can take it aside: it waits here. Raises DeadLetter."""
     while True:

@@ -17,14 +17,14 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.commit.audit import AuditRecord, Origin, record_refusals
 from payments_ledger.delivery.queries import OutboxEvent
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.operations import outbox
 from payments_ledger.operations.connections import opened
 from payments_ledger.operations.users import operator
 from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.queues import PAYMENTS_QUEUE, orders_queue, tenants_queue
 from payments_ledger.rabbitmq import broker as rabbitmq
-from payments_ledger.rabbitmq.broker import Queue
 from payments_ledger.validation.exact_json import parse_exact_json
-from payments_ledger.worker import PAYMENTS_QUEUE, orders_queue, tenants_queue
 
 # A list is for reading; what is behind it comes up once these are dealt with.
 LIST_LENGTH_MAX = 1000

@@ -15,17 +15,17 @@ from payments_ledger.errors import SchemaMissing, Unavailable
 from payments_ledger.gauges import BACKLOG_COUNTED_MAX
 from payments_ledger.ledger.currencies import load_currencies
 from payments_ledger.messaging.messages import LATER_SECONDS, BrokerUnavailable
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.operations import queries
 from payments_ledger.operations.connections import opened, why_unreachable
 from payments_ledger.operations.queries import Settlement
 from payments_ledger.payments.queries import StatusCount, count_payments
 from payments_ledger.postgres.database import Connection, Database, auditor_role, relay_role
 from payments_ledger.process.settings import MEMORY_URL, Settings
+from payments_ledger.queues import consumed_queues
 from payments_ledger.rabbitmq import broker as rabbitmq
-from payments_ledger.rabbitmq.broker import Queue
 from payments_ledger.redis import pipeline as redis
 from payments_ledger.schema.migrate import newest_version
-from payments_ledger.worker import consumed_queues
 
 SETTLEMENTS_SHOWN = 5
 

@@ -1,13 +1,22 @@
 """The messages of the orders service on their way to the use cases, and what becomes of those that cannot get there."""
 
+from collections.abc import Iterable
+
 import structlog
 from prometheus_client import Counter
 
 from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
-from payments_ledger.messaging.messages import DeadLetter, Later, Message
-from payments_ledger.orders.order import NotAnOrder, OrderConfirmed, OrderMessage, read_order
+from payments_ledger.messaging.messages import DeadLetter, Handler, Later, Message
+from payments_ledger.orders.order import (
+    ORDER_CANCELLED,
+    PAYMENT_CHARGE_REQUESTED,
+    NotAnOrder,
+    OrderConfirmed,
+    OrderMessage,
+    read_order,
+)
 from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
 from payments_ledger.telemetry.tracing import begin_trace, is_correlation_id
@@ -27,6 +36,14 @@ class OrderMessages:
 
     def __init__(self, commands: GroupCommit) -> None:
         self._commands = commands
+
+    def handlers(self, confirming_keys: Iterable[str]) -> dict[str, Handler]:
+        """`confirming_keys` are the routing keys under which the orders service confirms an order."""
+        return {
+            **dict.fromkeys(confirming_keys, self.confirm),
+            PAYMENT_CHARGE_REQUESTED: self.confirm,
+            ORDER_CANCELLED: self.cancel,
+        }
 
     async def confirm(self, message: Message) -> None:
         order, origin = _read(OrderConfirmed, message)

@@ -39,6 +39,7 @@ from payments_ledger.messaging.messages import (
     find_handler,
     handle,
 )
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.process.failpoints import Place, failpoint
 from payments_ledger.rabbitmq import frames_together, lenient_decoding
 
@@ -93,21 +94,6 @@ _ARGUMENTS_OF_LATER: dict[str, FieldValue] = {
 
 # What aio-pika raises when a connection is refused, lost or mute.
 _UNREACHABLE = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A durable quorum queue, the (exchange, routing key) pairs bound to it, and where its dead letters go.
-
-    A message that has to wait does so in a queue beside it, <name>.retry.<delay>, which gives it back in time.
-    """
-
-    name: str
-    bindings: tuple[tuple[str, str], ...]
-    dead_letters: str
-
-    def retry_name(self, seconds: int) -> str:
-        return f"{self.name}.retry.{f'{seconds // 60}m' if seconds % 60 == 0 else f'{seconds}s'}"
 
 
 class RabbitPublisher:

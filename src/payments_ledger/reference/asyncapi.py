@@ -17,8 +17,8 @@ from payments_ledger.orders.order import (
 from payments_ledger.payments.events import PAYMENT_REFUNDED, PaymentEvent, PaymentRefunded
 from payments_ledger.payments.lifecycle import MOVES
 from payments_ledger.process.settings import Settings
+from payments_ledger.queues import PAYMENTS_EXCHANGE
 from payments_ledger.tenants.consumer import TENANT_CREATED, TENANT_DELETED, TENANT_UPDATED, TenantMessage
-from payments_ledger.worker import PAYMENTS_EXCHANGE
 
 VERSION = "1.0.0"
 

@@ -11,9 +11,10 @@ import pytest
 
 from payments_ledger.messaging import messages as messaging
 from payments_ledger.messaging.messages import BrokerUnavailable, DeadLetter, Delivery, Fate, Handler, Later, Message
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.process.failpoints import arm, read_failpoints
 from payments_ledger.rabbitmq import broker as rabbitmq
-from payments_ledger.rabbitmq.broker import ASK_SECONDS, Queue, RabbitConsumer, RabbitPublisher, connected
+from payments_ledger.rabbitmq.broker import ASK_SECONDS, RabbitConsumer, RabbitPublisher, connected
 from tests.services import RabbitmqServer
 
 pytestmark = pytest.mark.anyio

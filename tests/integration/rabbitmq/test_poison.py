@@ -17,9 +17,10 @@ from pamqp.header import ContentHeader
 
 from payments_ledger.messaging import messages as messaging
 from payments_ledger.messaging.messages import ANY_TYPE, DeadLetter, Later, Message
+from payments_ledger.messaging.subscription import Queue
 from payments_ledger.rabbitmq import broker as rabbitmq
 from payments_ledger.rabbitmq import lenient_decoding
-from payments_ledger.rabbitmq.broker import DELIVERIES_MAX, Queue, RabbitConsumer, connected, copy_of, declare
+from payments_ledger.rabbitmq.broker import DELIVERIES_MAX, RabbitConsumer, connected, copy_of, declare
 from tests.poison import FOREVER, MICROSECONDS_OF_2026, hostile_metadata
 from tests.raw_amqp import (
     RawConnection,

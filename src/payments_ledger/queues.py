@@ -1,0 +1,55 @@
+"""The queues that this engine consumes: what is bound to each, and where its dead letters go."""
+
+from payments_ledger.messaging.subscription import Queue
+from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
+from payments_ledger.process.settings import Settings
+
+PAYMENTS_EXCHANGE = "payments.x"
+PAYMENTS_QUEUE = Queue(
+    name="payments.events", bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED),), dead_letters="payments.dlq"
+)
+
+
+def orders_queue(settings: Settings) -> Queue:
+    """What the orders service tells us, and the charges that are asked for on our own exchange."""
+    keys = [*confirming_keys(settings), ORDER_CANCELLED]
+    return Queue(
+        name=settings.orders_queue,
+        bindings=(
+            *((settings.orders_exchange, key) for key in keys),
+            (PAYMENTS_EXCHANGE, PAYMENT_CHARGE_REQUESTED),
+        ),
+        dead_letters=_dead_letters_of(settings.orders_queue),
+    )
+
+
+def confirming_keys(settings: Settings) -> list[str]:
+    """The routing keys under which the orders service confirms an order; those that mean something else are not."""
+    keys = dict.fromkeys(_keys(settings.orders_routing_key))
+    return [key for key in keys if key not in (ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED)]
+
+
+def tenants_queue(settings: Settings) -> Queue:
+    """What the service that owns the tenants tells us."""
+    bindings = tuple((settings.tenants_exchange, key) for key in _keys(settings.tenants_routing_keys))
+    return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
+
+
+def consumed_queues(settings: Settings) -> list[Queue]:
+    """The queues that a worker with these settings consumes."""
+    queues = [PAYMENTS_QUEUE]
+    if settings.orders_integration_enabled:
+        queues.append(orders_queue(settings))
+    if settings.tenants_sync_enabled:
+        queues.append(tenants_queue(settings))
+    return queues
+
+
+def _keys(routing_keys: str) -> list[str]:
+    return [key.strip() for key in routing_keys.split(",") if key.strip()]
+
+
+def _dead_letters_of(queue_name: str) -> str:
+    """payments.orders.events → payments.orders.dlq"""
+    return f"{queue_name.removesuffix('.events')}.dlq"
