@@ -1,0 +1,152 @@
+"""Routes read what their signature names, tell all faults at once, and are described as they are served."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+
+from payments_ledger.errors import BodyTooLarge, LedgerError, MissingHeader, RepeatedHeader, Unauthenticated
+from payments_ledger.web.routes import DirectRoutes, Route, UpTo
+
+pytestmark = pytest.mark.anyio
+
+calls: list[str] = []
+
+
+class Order(BaseModel):
+    name: Annotated[str, Field(min_length=1)]
+
+
+class Receipt(BaseModel):
+    text: str
+
+
+async def who(request: Request) -> str:
+    calls.append("who")
+    if "x-user" not in request.headers:
+        raise Unauthenticated
+    return request.headers["x-user"]
+
+
+def page(limit: Annotated[int, Query(ge=1, le=200)] = 50) -> int:
+    return limit
+
+
+async def name_of(user: Annotated[str, Depends(who)]) -> str:
+    return user.upper()
+
+
+router = APIRouter(prefix="/things", route_class=Route)
+
+
+@router.post("/{number}", status_code=201)
+async def create(
+    user: Annotated[str, Depends(who)],
+    number: int,
+    order: Annotated[Order, UpTo(100)],
+    key: Annotated[str, Header(alias="Idempotency-Key", max_length=5)] = "none",
+) -> Receipt:
+    return Receipt(text=f"{user} {number} {order.name} {key}")
+
+
+@router.get("", response_model=list[Receipt])
+async def find(
+    user: Annotated[str, Depends(who)],
+    name: Annotated[str, Depends(name_of)],
+    limit: Annotated[int, Depends(page)],
+    status: Annotated[list[str] | None, Query()] = None,
+    colours: Annotated[list[str], Query(alias="colour")] = [],  # noqa: B006
+) -> list[Receipt]:
+    return [Receipt(text=f"{user} {name} {limit} {status} {colours}")]
+
+
+@router.delete("/{number}", status_code=204)
+async def remove(number: int, needed: Annotated[str, Header(alias="X-Needed", max_length=5)]) -> Response:
+    return Response(status_code=204, headers={"X-Was": str(number), "X-Needed": needed})
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    app.include_router(router)
+    app.add_middleware(DirectRoutes, routers=[router])
+
+    async def told(request: Request, error: Exception) -> Response:
+        return Response(type(error).__name__, 400)
+
+    async def faults(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return Response("; ".join(".".join(map(str, fault["loc"])) for fault in error.errors()), 422)
+
+    app.add_exception_handler(LedgerError, told)
+    app.add_exception_handler(RequestValidationError, faults)
+    calls.clear()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers={"X-User": "ann"}) as client:
+        yield client
+
+
+async def test_arguments_come_from_where_the_signature_says(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/things/7", json={"name": "a"}, headers={"Idempotency-Key": "k"})
+    assert (answer.status_code, answer.json()) == (201, {"text": "ann 7 a k"})
+    answer = await client.get("/things", params={"limit": "3", "colour": ["red", "blue"]})
+    assert answer.json() == [{"text": "ann ANN 3 None ['red', 'blue']"}]
+    answer = await client.request("DELETE", "/things/4", headers={"X-Needed": "yes"})
+    assert (answer.status_code, answer.headers["X-Was"]) == (204, "4")
+
+
+async def test_a_dependency_is_called_once_for_a_request(client: httpx.AsyncClient) -> None:
+    await client.get("/things")
+    assert calls == ["who"]
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "expected"),
+    [
+        ("POST", "/things/x", {"json": {"name": ""}}, (422, "path.number; body.name")),
+        ("POST", "/things/x", {"content": b"", "headers": JSON}, (422, "path.number; body")),
+        ("POST", "/things/7?a=1&b=2", {"json": {"name": "a"}}, (422, "query.a; query.b")),
+        ("POST", "/things/7", {"json": {"name": "a" * 100}}, (400, BodyTooLarge.__name__)),
+        ("DELETE", "/things/7", {"headers": {"X-Needed": "123456"}}, (422, "header.X-Needed")),
+        ("GET", "/things?limit=0&colour=red", {}, (422, "query.limit")),
+        ("GET", "/things?limit=1&limit=2", {}, (422, "query.limit")),
+        ("DELETE", "/things/x", {}, (400, MissingHeader.__name__)),
+        ("DELETE", "/things/1", {"headers": [("X-Needed", "1"), ("X-Needed", "2")]}, (400, RepeatedHeader.__name__)),
+        ("DELETE", "/nothing", {}, (404, '{"detail":"Not Found"}')),
+        ("PUT", "/things", {}, (405, '{"detail":"Method Not Allowed"}')),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_is_told_by_name(
+    client: httpx.AsyncClient, method: str, path: str, sent: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    answer = await client.request(method, path, **sent)
+    assert (answer.status_code, answer.text) == expected
+
+
+async def test_who_is_not_known_is_told_so_before_anything_else_is_read(client: httpx.AsyncClient) -> None:
+    del client.headers["X-User"]
+    answer = await client.post("/things/x", content=b"{", headers=JSON)
+    assert answer.text == Unauthenticated.__name__
+
+
+async def test_the_document_describes_what_is_read_and_answered(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert [parameter["name"] for parameter in paths["/things"]["get"]["parameters"]] == ["status", "colour", "limit"]
+    post = paths["/things/{number}"]["post"]
+    assert [parameter["name"] for parameter in post["parameters"]] == ["number", "Idempotency-Key"]
+    assert "Order" in str(post["requestBody"])
+    assert "Receipt" in str(post["responses"]["201"])
+
+
+def test_a_parameter_that_is_read_from_nowhere_is_a_fault_of_ours() -> None:
+    with pytest.raises(TypeError, match="nothing says where oops is read from"):
+
+        @router.get("/oops")
+        async def oops(oops: dict[str, str] | None) -> None: ...
