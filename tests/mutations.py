@@ -49,7 +49,7 @@ MUTATIONS = [
     ),
     Mutation(
         "A move is legal: checked by the update's trigger",
-        "migrations/versions/0016_payment_moves.sql",
+        "migrations/versions/0014_payment_moves.sql",
         "CREATE TRIGGER payment_moves_as_listed BEFORE UPDATE ON",
         "CREATE TRIGGER payment_moves_as_listed BEFORE UPDATE OF tenant_id ON",
         ("tests/integration/schema/test_schema.py", "-k", "moves or changed or listed or illegal"),

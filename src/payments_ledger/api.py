@@ -27,12 +27,11 @@ from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom
 from payments_ledger.process.settings import Settings
-from payments_ledger.telemetry import metrics
 from payments_ledger.telemetry.logs import configure_logging
 from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
 from payments_ledger.tenants import routes as admin_routes
-from payments_ledger.web import documentation, health
+from payments_ledger.web import documentation, health, metrics_page
 from payments_ledger.web.cursors import CursorSigner
 from payments_ledger.web.deadline import Deadline
 from payments_ledger.web.exact_requests import DirectRoutes
@@ -139,7 +138,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(ledger_routes.router)
     app.include_router(admin_routes.router)
     app.include_router(health.router)
-    app.include_router(metrics.router)
+    app.include_router(metrics_page.router)
     app.include_router(documentation.router)
 
     install_problem_handlers(app, refusals.note)

@@ -1,22 +1,19 @@
 """What the worker asks of the database and the broker every few seconds, shown as metrics: a scrape asks nobody."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
-import psycopg
 import structlog
 from prometheus_client import Gauge
 
 from payments_ledger.delivery.queries import measure_backlog
-from payments_ledger.errors import Unavailable
-from payments_ledger.messaging.messages import BrokerUnavailable
 from payments_ledger.messaging.subscription import Queue
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.postgres.database import Database
+from payments_ledger.process.periodic import repeat
 from payments_ledger.rabbitmq.broker import QueueGauge
 
 log = structlog.get_logger(__name__)
@@ -39,24 +36,19 @@ class Gauges:
 
     async def run(self) -> None:
         """Asks until cancelled."""
+        self._shown.answered.labels("database").set_to_current_time()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_database())
-                tasks.create_task(self._keep_counts_few())
+                tasks.create_task(repeat("database gauges", self._ask_database, seconds=ASK_SECONDS))
+                tasks.create_task(repeat("counts of payments", self._sum_up_counts, seconds=ASK_SECONDS))
                 if self._broker:
-                    tasks.create_task(self._keep_broker(self._broker))
+                    self._shown.answered.labels("broker").set_to_current_time()
+                    tasks.create_task(
+                        repeat("broker gauges", partial(self._ask_broker, self._broker), seconds=ASK_SECONDS)
+                    )
         finally:
             if self._broker:
                 await self._broker.close()
-
-    async def _keep_database(self) -> None:
-        self._shown.answered.labels("database").set(time.time())
-        while True:
-            try:
-                await self._ask_database()
-            except (Unavailable, psycopg.Error) as error:
-                log.warning("gauges wait", of="database", reason=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(ASK_SECONDS)
 
     async def _ask_database(self) -> None:
         async with self._database.transaction() as conn:
@@ -71,36 +63,24 @@ class Gauges:
             shown.payments.labels(status.value).set(counts[status].payments if status in counts else 0)
         authorized = counts.get(Status.AUTHORIZED)
         shown.oldest_authorized.set(authorized.oldest_seconds if authorized else 0)
-        shown.answered.labels("database").set(time.time())
+        shown.answered.labels("database").set_to_current_time()
 
-    async def _keep_counts_few(self) -> None:
-        """Sums up what `count_payments` has to read: apart from the gauges, which must not wait for it."""
+    async def _sum_up_counts(self) -> None:
+        """Sums up what `count_payments` has to read, in portions: apart from the gauges, which must not wait for it."""
         after = FIRST_COUNT
         while True:
-            pause = ASK_SECONDS
-            try:
-                async with self._database.transaction() as conn:
-                    after = await sum_up_counts(conn, after)
-                if after != FIRST_COUNT:
-                    pause = PORTION_PAUSE_SECONDS
-            except (Unavailable, psycopg.Error) as error:
-                log.warning("gauges wait", of="counts", reason=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(pause)
+            async with self._database.transaction() as conn:
+                after = await sum_up_counts(conn, after)
+            if after == FIRST_COUNT:
+                return
+            await asyncio.sleep(PORTION_PAUSE_SECONDS)
 
-    async def _keep_broker(self, broker: QueueGauge) -> None:
-        self._shown.answered.labels("broker").set(time.time())
-        while True:
-            try:
-                depths = await broker.depths()
-            except BrokerUnavailable as error:
-                log.warning("gauges wait", of="broker", reason=str(error))
-            else:
-                for depth in depths:
-                    kind = "dead_letters" if depth.is_dead_letters else "work"
-                    self._shown.queue_messages.labels(depth.queue, kind).set(depth.messages)
-                    self._shown.queue_consumers.labels(depth.queue, kind).set(depth.consumers)
-                self._shown.answered.labels("broker").set(time.time())
-            await asyncio.sleep(ASK_SECONDS)
+    async def _ask_broker(self, broker: QueueGauge) -> None:
+        for depth in await broker.depths():
+            kind = "dead_letters" if depth.is_dead_letters else "work"
+            self._shown.queue_messages.labels(depth.queue, kind).set(depth.messages)
+            self._shown.queue_consumers.labels(depth.queue, kind).set(depth.consumers)
+        self._shown.answered.labels("broker").set_to_current_time()
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,10 @@ from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.queues import PAYMENTS_EXCHANGE, PAYMENTS_QUEUE, confirming_keys, orders_queue, tenants_queue
 from payments_ledger.rabbitmq.broker import RabbitConsumer, RabbitPublisher
 from payments_ledger.schema.retention import Retention
-from payments_ledger.telemetry import metrics
 from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.tenants.consumer import TenantMessages
 from payments_ledger.verify.watch import Watch
-from payments_ledger.web import health
+from payments_ledger.web import health, metrics_page
 from payments_ledger.web.server import server_beside
 
 log = structlog.get_logger(__name__)
@@ -130,7 +129,7 @@ class Worker:
 
         pages = FastAPI(lifespan=hold_checks, openapi_url=None, redirect_slashes=False)
         pages.include_router(health.router)
-        pages.include_router(metrics.router)
+        pages.include_router(metrics_page.router)
         return pages
 
     def _is_needed(self, event: DueEvent) -> bool:

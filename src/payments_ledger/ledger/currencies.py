@@ -1,6 +1,7 @@
 """The currencies as the database has them, read into every process that deals with amounts."""
 
 import asyncio
+from functools import partial
 from typing import NoReturn
 
 import psycopg
@@ -9,6 +10,7 @@ import structlog
 from payments_ledger.errors import Unavailable
 from payments_ledger.money import Currency, learn_currencies
 from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.process.periodic import repeat
 
 log = structlog.get_logger(__name__)
 
@@ -24,27 +26,30 @@ async def load_currencies(conn: Connection) -> None:
     learn_currencies([Currency(*row) for row in await cursor.fetchall()])
 
 
+async def refresh_currencies(database: Database) -> None:
+    """Loads them in a transaction of its own; what was known stays if that fails."""
+    async with database.transaction() as conn:
+        await load_currencies(conn)
+
+
 async def try_to_load(database: Database) -> bool:
-    """Loads them in a transaction of its own; False if the database is unavailable, what was known then stays."""
+    """As refresh_currencies; False while the database is unavailable."""
     try:
-        async with database.transaction() as conn:
-            await load_currencies(conn)
+        await refresh_currencies(database)
     except (Unavailable, psycopg.Error) as error:
-        log.warning("loading currencies waits", reason=f"{type(error).__name__}: {error}")
+        log.warning("currencies wait", reason=f"{type(error).__name__}: {error}")
         return False
     return True
 
 
 async def wait_for_currencies(database: Database) -> None:
     """Returns once they are loaded."""
-    while True:
-        if await try_to_load(database):
-            return
+    while not await try_to_load(database):
         await asyncio.sleep(RETRY_SECONDS)
 
 
 async def keep_currencies(database: Database) -> NoReturn:
     """Loads them again and again, until cancelled."""
-    while True:
-        await wait_for_currencies(database)
-        await asyncio.sleep(REFRESH_SECONDS)
+    await repeat(
+        "currencies", partial(refresh_currencies, database), seconds=REFRESH_SECONDS, retry_seconds=RETRY_SECONDS
+    )

@@ -1,16 +1,14 @@
 """Retention: outbox and audit log are divided by month; months are made ahead, and dropped when they are old."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import date, datetime, timedelta
 
-import psycopg
 import structlog
 from psycopg import sql
 
-from payments_ledger.errors import Unavailable
 from payments_ledger.postgres.database import Connection, Database, acting_as, relay_role, transaction_time
+from payments_ledger.process.periodic import repeat
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +52,7 @@ class Retention:
         """Works until cancelled; waits while the database is away or the tables are in use."""
         await self.open()
         try:
-            while True:
-                try:
-                    await self.step()
-                    pause = STEP_SECONDS
-                except (Unavailable, psycopg.Error) as error:
-                    log.warning("retention waits", reason=f"{type(error).__name__}: {error}")
-                    pause = RETRY_SECONDS
-                await asyncio.sleep(pause)
+            await repeat("retention", self.step, seconds=STEP_SECONDS, retry_seconds=RETRY_SECONDS)
         finally:
             await self.close()
 

@@ -6,12 +6,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import APIRouter, Response
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Histogram,
@@ -21,9 +18,6 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-
-from payments_ledger.web.exact_requests import StrictRoute
-from payments_ledger.web.problems import documented
 
 # From a healthy answer's few milliseconds to the five seconds within which every request is answered.
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -36,32 +30,11 @@ HTTP_SECONDS = Histogram(
 # Where the processes of one server keep their values in common; prometheus_client reads it when it is imported.
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-METRICS_EXAMPLE = """# HELP ledger_http_requests_total Requests answered
-# TYPE ledger_http_requests_total counter
-ledger_http_requests_total{method="GET",route="/v1/me",status="200"} 7.0
-"""
 
-router = APIRouter(tags=["operation"], route_class=StrictRoute)
-
-
-@router.get(
-    "/metrics",
-    summary="Show the metrics",
-    response_class=Response,
-    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY)
-    | {
-        200: {
-            "description": "The Prometheus text format",
-            "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}},
-        }
-    },
-)
-def get_metrics() -> Response:
-    """The server's metrics in the Prometheus text format, of all its processes."""
-    # In a thread, which FastAPI sees to: requests need not wait while some hundred lines are written.
+def metrics_page() -> bytes:
+    """The server's metrics, of all its processes, in the Prometheus text format (CONTENT_TYPE)."""
     folder = os.environ.get(SHARED_FOLDER_VARIABLE)
-    page = generate_latest(_of_all_processes(Path(folder))) if folder else generate_latest()
-    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return generate_latest(_of_all_processes(Path(folder))) if folder else generate_latest()
 
 
 def count_answer(method: str, route: str, status: int, seconds: float) -> None:

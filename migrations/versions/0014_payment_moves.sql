@@ -21,6 +21,10 @@ INSERT INTO payment_moves (before_status, after_status, event_type, audit_action
     ('CREATED',    'CANCELLED',  'payment.cancelled',      'payment.cancel'),
     ('AUTHORIZED', 'CANCELLED',  'payment.cancelled',      'payment.cancel');
 
+-- As currencies: they belong to no tenant, everybody reads them, and a migration that adds one lifts FORCE for itself.
+ALTER TABLE payment_moves ENABLE ROW LEVEL SECURITY;
+ALTER TABLE payment_moves FORCE ROW LEVEL SECURITY;
+CREATE POLICY everybody_reads ON payment_moves FOR SELECT USING (true);
 GRANT SELECT ON payment_moves TO :runtime_role, :relay_role, :auditor_role;
 
 -- The table is named with its schema: whoever can make a temporary table must not be able to put it in this one's place.
