@@ -44,7 +44,7 @@ async def try_to_load(database: Database) -> bool:
 
 async def wait_for_currencies(database: Database) -> None:
     """Returns once they are loaded."""
-    while not await try_to_load(database):
+    while not await try_to_load(database):  # noqa: ASYNC110  # nobody could set an event
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -203,8 +203,12 @@ def functions_with_sql() -> set[str]:
         if {"postgres", "verify", "retention"} & set(module_info.name.split(".")):
             continue
         module = importlib.import_module(module_info.name)
-        for name, function in inspect.getmembers(module, inspect.iscoroutinefunction):
-            if function.__module__ == module.__name__ and EXECUTES.search(inspect.getsource(function)):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if (
+                inspect.iscoroutinefunction(function)
+                and function.__module__ == module.__name__
+                and EXECUTES.search(inspect.getsource(function))
+            ):
                 found.add(f"{module.__name__.removesuffix('.queries').rpartition('.')[2]}.{name}")
     return found
 
