@@ -46,7 +46,7 @@ LONGEST_FIRST = (
     "acceptance/test_limits.py",
     "acceptance/test_backup.py",
     "acceptance/test_operator.py",
-    "integration/rabbitmq/test_broker.py",
+    "integration/rabbitmq/test_consumer.py",
     "acceptance/test_dev.py",
 )
 

@@ -2,7 +2,9 @@
 
 import struct
 
-from payments_ledger.rabbitmq.broker import MARKS
+from hypothesis import strategies as st
+
+from payments_ledger.rabbitmq.copies import MARKS
 from tests.raw_amqp import headers, integer, long_text, properties, short_text, text, timestamp
 
 
@@ -52,3 +54,72 @@ def hostile_metadata(queue_name: str) -> dict[str, bytes]:
             {"headers": headers([(b"CC", b"A" + long_text(text(queue_name.encode())))])}
         ),
     }
+
+
+# What no client library encodes, and what it does encode: names that mean something to us or to the broker are among
+# them.
+TEXTS = st.binary(max_size=40) | st.text(max_size=10).map(str.encode)
+
+
+NAMES = TEXTS | st.sampled_from(
+    [
+        *(name.encode() for name in MARKS),
+        b"x-death",
+        b"x-delivery-count",
+        b"X-Tenant-Id",
+        b"traceparent",
+        b"BCC",
+    ]
+)
+
+
+def fixed(letter: bytes, length: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=length, max_size=length).map(lambda value: letter + value)
+
+
+SCALARS = st.one_of(
+    *(fixed(letter, 1) for letter in (b"b", b"B")),
+    st.sampled_from([b"t\x00", b"t\x01", b"V"]),
+    *(fixed(letter, 2) for letter in (b"s", b"u")),
+    *(fixed(letter, 4) for letter in (b"I", b"i", b"f")),
+    *(fixed(letter, 8) for letter in (b"l", b"d", b"T")),
+    fixed(b"D", 5),
+    TEXTS.map(text),
+    TEXTS.map(lambda value: b"x" + long_text(value)),
+)
+
+
+VALUES = st.recursive(
+    SCALARS,
+    lambda values: (
+        st.lists(values, max_size=4).map(lambda items: b"A" + long_text(b"".join(items)))
+        | st.lists(st.tuples(TEXTS, values), max_size=4).map(lambda fields: b"F" + headers(fields))
+    ),
+    max_leaves=8,
+)
+
+
+SHORT_TEXTS = TEXTS.map(short_text)
+
+
+PROPERTIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "content_type": SHORT_TEXTS,
+        "content_encoding": SHORT_TEXTS,
+        "headers": st.lists(st.tuples(NAMES, VALUES), max_size=6).map(headers),
+        "delivery_mode": st.sampled_from([b"\x01", b"\x02", b"\x02", b"\x07"]),
+        "priority": st.binary(min_size=1, max_size=1),
+        "correlation_id": SHORT_TEXTS,
+        "reply_to": SHORT_TEXTS,
+        "expiration": st.sampled_from([b"60000", b"", b"-1", b"1e3"]).map(short_text),
+        "message_id": SHORT_TEXTS,
+        "timestamp": st.integers(0, 2**64 - 1).map(timestamp),
+        "message_type": SHORT_TEXTS,
+        "user_id": st.sampled_from([b"guest", b"somebody"]).map(short_text),
+        "app_id": SHORT_TEXTS,
+    },
+)
+
+
+BODIES = st.binary(max_size=200) | st.sampled_from([b"bad", b"later"])

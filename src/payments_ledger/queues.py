@@ -1,8 +1,12 @@
-"""The queues that this engine consumes: what is bound to each, and where its dead letters go."""
+"""Who reads which events: the queues that this engine consumes, and the events that must reach a queue of anybody.
 
+One file for all modules, because an operator, the worker and the reference documents look at them together.
+"""
+
+from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.messaging.subscription import Queue
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
-from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_SETTLED
 from payments_ledger.process.settings import Settings
 
 PAYMENTS_EXCHANGE = "payments.x"
@@ -44,6 +48,13 @@ def consumed_queues(settings: Settings) -> list[Queue]:
     if settings.tenants_sync_enabled:
         queues.append(tenants_queue(settings))
     return queues
+
+
+def must_reach_a_queue(settings: Settings, event: DueEvent) -> bool:
+    """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""
+    if event.event_type == PAYMENT_SETTLED:
+        return settings.orders_integration_enabled and event.order_id is not None
+    return event.event_type == PAYMENT_AUTHORIZED
 
 
 def _keys(routing_keys: str) -> list[str]:

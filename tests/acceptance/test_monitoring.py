@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from payments_ledger.postgres.database import driver_url
-from payments_ledger.rabbitmq.broker import connected
+from payments_ledger.rabbitmq.connection import connected
 from tests.acceptance.conftest import Engine, eventually, free_port
 from tests.services import PostgresServer, PrometheusServer, RabbitmqServer, program
 

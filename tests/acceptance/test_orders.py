@@ -18,8 +18,8 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from payments_ledger.api import create_app
-from payments_ledger.messaging import messages as messaging
-from payments_ledger.messaging.messages import BODY_BYTES_MAX
+from payments_ledger.messaging import handling
+from payments_ledger.messaging.handling import BODY_BYTES_MAX
 from payments_ledger.operations.dead_letters import (
     drop_dead_letters,
     having_ids,
@@ -29,7 +29,8 @@ from payments_ledger.operations.dead_letters import (
 from payments_ledger.operations.users import create_tenant, suspend_tenant
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.process.settings import MEMORY_URL, Settings
-from payments_ledger.rabbitmq import broker as rabbitmq
+from payments_ledger.rabbitmq import copies
+from payments_ledger.rabbitmq.copies import MARKS
 from payments_ledger.worker import Worker
 from tests.acceptance.conftest import Engine
 from tests.services import PostgresServer
@@ -256,7 +257,7 @@ BAD_INPUTS = [
     ),
     BadInput("X-Tenant-Id names another tenant", captured("o"), tenant_header="tenant_demo"),
     BadInput(f"{BODY_BYTES_MAX} are allowed", b" " * 5_000_000),
-    BadInput("nothing here handles order.archived", captured("o"), key="order.archived"),
+    BadInput("no handler for order.archived", captured("o"), key="order.archived"),
     # Beyond the exponents of Python's decimals; the reason may name the number or the whole.
     BadInput("", captured("o", totalAmount=1).replace(b'"totalAmount": 1', b'"totalAmount": 1e9223372036854775808')),
     BadInput("", captured("o", totalAmount=1).replace(b'"qty": 3', b'"qty": 1e-9223372036854775809')),
@@ -265,8 +266,8 @@ BAD_INPUTS = [
 
 @pytest.fixture
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rabbitmq, "LATER_SECONDS", (1,))
-    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 2)
+    monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(handling, "ATTEMPTS_MAX", 2)
 
 
 @asynccontextmanager
@@ -359,7 +360,7 @@ async def test_a_cancellation_undoes_a_payment_and_outlives_a_confirmation_that_
 async def test_an_order_waits_for_its_tenant_to_be_synchronized(
     orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 10)
+    monkeypatch.setattr(handling, "ATTEMPTS_MAX", 10)
     settings = settings_of(orders_engine, tenants_sync_enabled=True)
     tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
     async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):
@@ -480,7 +481,7 @@ async def test_what_a_sender_wrote_is_shown_to_the_operator_and_not_obeyed_by_th
         await service.publish(captured("o", totalAmount=ESCAPES) + f"\n{ESCAPES}".encode(), headers=headers)
         await service.publish(captured("o", currency=ESCAPES), headers=headers)
         # As the broker would, with what it takes for a reason.
-        marks: aio_pika.abc.HeadersType = dict.fromkeys(rabbitmq.MARKS, ESCAPES)
+        marks: aio_pika.abc.HeadersType = dict.fromkeys(MARKS, ESCAPES)
         await service.channel.default_exchange.publish(aio_pika.Message(b"{}", headers=marks), "payments.orders.dlq")
         await dead_letters_are(settings, 3)
 
@@ -507,7 +508,7 @@ async def dead_letters_are(settings: Settings, count: int) -> None:
 async def test_a_replayed_order_is_paid_once_its_cause_is_gone(
     orders_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messaging, "ATTEMPTS_MAX", 1)
+    monkeypatch.setattr(handling, "ATTEMPTS_MAX", 1)
     settings = settings_of(orders_engine, tenants_sync_enabled=True)
     tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
     async with orders_service(settings.rabbitmq_url) as service, worker_in_this_process(settings):

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractExchange
 
 from payments_ledger.operations.dead_letters import drop_dead_letters, list_dead_letters
 from payments_ledger.process.settings import Settings
-from payments_ledger.rabbitmq.broker import connected
+from payments_ledger.rabbitmq.connection import connected
 from tests.acceptance.conftest import Engine
 from tests.acceptance.test_orders import ask, dead_letters_are, eventually, settings_of, worker_in_this_process
 

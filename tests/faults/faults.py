@@ -14,7 +14,7 @@ from typing import Final
 import aio_pika
 
 from payments_ledger.process.failpoints import Place
-from payments_ledger.rabbitmq.broker import connected
+from payments_ledger.rabbitmq.connection import connected
 from tests.faults.system import System, eventually
 from tests.poison import hostile_metadata
 from tests.raw_amqp import raw_connection

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from payments_ledger.process.failpoints import Place
-from payments_ledger.rabbitmq.broker import connected
+from payments_ledger.rabbitmq.connection import connected
 from tests.abuse.attacks import endless_pipeline, endless_trailer, flood_of_trailers, huge_heads
 from tests.abuse.cost import measure
 from tests.faults.faults import POISON, messages_repeated_and_reordered, publish

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from payments_ledger.errors import ChaosInjected, ChaosNotEnabled, ChaosStoreUnavailable
-from payments_ledger.messaging.messages import Delivery, Fate, Handler, Message, Publisher
+from payments_ledger.messaging.messages import Handler, Message
+from payments_ledger.messaging.publisher import Delivery, Fate, Publisher
 from payments_ledger.process.periodic import repeat
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.redis import pipeline as redis

@@ -11,6 +11,9 @@ from psycopg.rows import class_row
 
 from payments_ledger.postgres.database import Connection
 
+# An outbox beyond this is in such trouble that it need not be counted to the end, which would only add to it.
+BACKLOG_COUNTED_MAX = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class DueEvent:

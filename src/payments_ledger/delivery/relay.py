@@ -13,7 +13,8 @@ from prometheus_client import Counter
 from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.errors import Unavailable
-from payments_ledger.messaging.messages import BrokerUnavailable, Fate, Message, Publisher
+from payments_ledger.messaging.messages import BrokerUnavailable, Message
+from payments_ledger.messaging.publisher import Fate, Publisher
 from payments_ledger.postgres.database import Database
 from payments_ledger.process.failpoints import Place, failpoint
 from payments_ledger.telemetry.tracing import trace_id_of, usable_traceparent

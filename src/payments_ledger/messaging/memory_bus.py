@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from payments_ledger.messaging.messages import DeadLetter, Delivery, Fate, Message, Route, handle_until_done
+from payments_ledger.messaging.handling import Route, handle_until_done
+from payments_ledger.messaging.messages import DeadLetter, Message
+from payments_ledger.messaging.publisher import Delivery, Fate
 from payments_ledger.messaging.subscription import Subscription
 
 

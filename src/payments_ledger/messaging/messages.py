@@ -1,33 +1,9 @@
-"""Messages and who carries them: the few lines behind which RabbitMQ and the in-process bus are the same."""
+"""The vocabulary of messaging: a message, who handles it, and how it can fail."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from functools import cache
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
-import structlog
-from prometheus_client import Counter
-
-from payments_ledger.errors import DependencyUnavailable, Unavailable
-from payments_ledger.telemetry.tracing import begin_trace, start_span
-
-log = structlog.get_logger(__name__)
-
-MESSAGES_HANDLED = Counter("ledger_messages_handled_total", "Messages taken from a queue", ["type", "outcome"])
-
-# While the database is away a message is kept in hand and tried again after these seconds; the last one is repeated.
-# Those behind it could not be handled either.
-RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
-# A message that has to wait for something of its own steps aside for these seconds; the last one is repeated.
-LATER_SECONDS = (1, 5, 30, 120, 600)
-# With the seconds above a message that steps aside is given up after 52 minutes.
-ATTEMPTS_MAX = 10
-# A failure that nobody foresaw might pass, but a message that keeps causing one must not stay for ever.
-UNFORESEEN_FAILURES_MAX = 5
-# Our messages and those that we know of have less than 2 KB. What is larger is not even parsed.
-BODY_BYTES_MAX = 256 * 1024
+from payments_ledger.errors import DependencyUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,126 +32,9 @@ class Later(Exception):
 type Handler = Callable[[Message], Awaitable[None]]
 """Handles one message; returns once its effect is committed.
 
-Raises DeadLetter (never again), Later (the message steps aside) or Unavailable (the message is kept in hand).
+Raises DeadLetter (never again), Later (the message is put aside) or Unavailable (it is tried again at once).
 """
 
 
-# The key of a handler for messages of every type that has none of its own.
-ANY_TYPE = "any"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Who handles a message, None for nobody, and what its type is called in the metrics."""
-
-    name: str
-    handler: Handler | None
-
-
-def find_handler(handlers: Mapping[str, Handler], type_: str) -> Route:
-    """Anybody may send us keys of any kind; the metrics have room for those that we know."""
-    for name in (type_, ANY_TYPE):
-        if handler := handlers.get(name):
-            return Route(name, handler)
-    return Route("unknown", None)
-
-
-class Fate(Enum):
-    """What became of a message that was published."""
-
-    ROUTED = "routed"
-    UNROUTED = "unrouted"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    fate: Fate
-    reason: str = ""
-
-
 class BrokerUnavailable(DependencyUnavailable):
-    """The broker cannot be reached or does not answer; of the messages at hand any may have been delivered."""
-
-
-class Publisher(Protocol):
-    async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
-        """What became of each message, once that is sure; raises BrokerUnavailable."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-async def handle_until_done(route: Route, message: Message) -> None:
-    """Handles the message where no queue can take it aside: it waits here. Raises DeadLetter."""
-    while True:
-        try:
-            await handle(route, message)
-        except Later:
-            await asyncio.sleep(RETRY_SECONDS[min(message.failures, len(RETRY_SECONDS) - 1)])
-            message = replace(message, failures=message.failures + 1)
-        else:
-            return
-
-
-async def handle(route: Route, message: Message) -> None:
-    """Calls the handler, again and again while the database is away; raises DeadLetter, or Later a bounded number
-    of times, also for a failure that nobody foresaw.
-    """
-    type_ = route.name
-    traceparent = message.headers.get("traceparent")
-    span = start_span(f"process {type_}", "CONSUMER", parent=traceparent)
-    begin_trace(message.headers.get("X-Correlation-Id"), span.traceparent if span else traceparent)
-    outcome: str | None = "failed"
-    try:
-        await _call_while_unavailable(route, message)
-    except DeadLetter as error:
-        _handled(type_, "dead_letter").inc()
-        outcome = str(error)
-        log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
-        raise
-    except Later as error:
-        _handled(type_, "retry").inc()
-        outcome = str(error)
-        log.warning("message steps aside", message_id=message.id, type=message.type, reason=str(error))
-        raise
-    else:
-        outcome = None
-    finally:
-        if span:
-            span.end(attributes={"messaging.message.id": message.id}, error=outcome)
-    _handled(type_, "done").inc()
-
-
-@cache
-def _handled(type_: str, outcome: str) -> Counter:
-    return MESSAGES_HANDLED.labels(type_, outcome)
-
-
-async def _call_while_unavailable(route: Route, message: Message) -> None:
-    if route.handler is None:
-        raise DeadLetter(f"nothing here handles {message.type}")
-    if len(message.body) > BODY_BYTES_MAX:
-        raise DeadLetter(f"the body has {len(message.body)} bytes, {BODY_BYTES_MAX} are allowed")
-    attempts = message.failures + 1
-    waits = 0
-    while True:
-        try:
-            return await route.handler(message)
-        except DeadLetter:
-            raise
-        except Later as error:
-            if attempts >= ATTEMPTS_MAX:
-                raise DeadLetter(f"given up after {attempts} attempts: {error}") from None
-            raise
-        except Unavailable as error:
-            _handled(route.name, "wait").inc()
-            log.warning("message waits", message_id=message.id, type=message.type, reason=str(error))
-        except Exception as error:
-            log.exception("message failed", message_id=message.id, type=message.type)
-            if attempts >= UNFORESEEN_FAILURES_MAX:
-                raise DeadLetter(f"failed {attempts} times: {type(error).__name__}") from error
-            raise Later(f"failed: {type(error).__name__}") from error
-        await asyncio.sleep(RETRY_SECONDS[min(waits, len(RETRY_SECONDS) - 1)])
-        waits += 1
+    """The broker cannot be reached or does not respond; any of the messages being published may have been delivered."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from payments_ledger.messaging.messages import Delivery, Message, Publisher
+from payments_ledger.messaging.messages import Message
+from payments_ledger.messaging.publisher import Delivery, Publisher
 from payments_ledger.telemetry.tracing import exports_spans, start_span
 
 

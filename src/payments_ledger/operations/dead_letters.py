@@ -23,7 +23,9 @@ from payments_ledger.operations.connections import opened
 from payments_ledger.operations.users import operator
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.queues import PAYMENTS_QUEUE, orders_queue, tenants_queue
-from payments_ledger.rabbitmq import broker as rabbitmq
+from payments_ledger.rabbitmq import copies
+from payments_ledger.rabbitmq.connection import connected
+from payments_ledger.rabbitmq.topology import declare
 from payments_ledger.validation.exact_json import parse_exact_json
 
 # A list is for reading; what is behind it comes up once these are dealt with.
@@ -107,9 +109,9 @@ async def replay_dead_letters(
         async def replay(letter: DeadLetter, found: _Found) -> None:
             if wanted(letter):
                 await audit(letter)
-                await rabbitmq.declare(found.connection, [found.queue])
-                marks = {rabbitmq.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
-                await rabbitmq.put(found.channel, found.queue.name, rabbitmq.copy_of(found.incoming, marks))
+                await declare(found.connection, [found.queue])
+                marks = {copies.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
+                await copies.put(found.channel, found.queue.name, copies.copy_of(found.incoming, marks))
                 await found.incoming.ack()
                 replayed.append(letter)
 
@@ -202,7 +204,7 @@ async def _for_each(
     done = total = 0
     for queue in queues_of(settings):
         # A connection for each: closing it gives back what was not acknowledged.
-        async with rabbitmq.connected(settings.rabbitmq_url) as connection:
+        async with connected(settings.rabbitmq_url) as connection:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             try:
                 declared = await channel.declare_queue(queue.dead_letters, passive=True)
@@ -220,7 +222,7 @@ async def _for_each(
                     break
                 await act(_read(queue, incoming), _Found(connection, channel, queue, incoming))
                 if not incoming.processed and _looks(incoming) >= LOOKS_MAX:
-                    await rabbitmq.put(channel, queue.dead_letters, rabbitmq.copy_of(incoming, _own_marks(incoming)))
+                    await copies.put(channel, queue.dead_letters, copies.copy_of(incoming, _own_marks(incoming)))
                     await incoming.ack()
             progress(done, total)
 
@@ -228,16 +230,16 @@ async def _for_each(
 def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
     # How often somebody has looked is not a part of the message.
     headers = {name: str(value) for name, value in incoming.headers.items() if name != DELIVERY_COUNT}
-    attempts = incoming.headers.get(rabbitmq.ATTEMPTS)
+    attempts = incoming.headers.get(copies.ATTEMPTS)
     # A message that the broker itself put here bears none of our marks.
     fallback = sha256(incoming.body + (incoming.message_id or "").encode()).hexdigest()[:32]
     return DeadLetter(
-        id=headers.get(rabbitmq.DEAD_LETTER_ID, fallback),
+        id=headers.get(copies.DEAD_LETTER_ID, fallback),
         queue=queue.name,
-        routing_key=headers.get(rabbitmq.ORIGINAL_ROUTING_KEY) or incoming.type or _first_routing_key(incoming),
-        reason=headers.get(rabbitmq.REASON) or f"put here by the broker: {headers.get(FIRST_DEATH_REASON, 'unknown')}",
+        routing_key=headers.get(copies.ORIGINAL_ROUTING_KEY) or incoming.type or _first_routing_key(incoming),
+        reason=headers.get(copies.REASON) or f"put here by the broker: {headers.get(FIRST_DEATH_REASON, 'unknown')}",
         attempts=attempts if isinstance(attempts, int) else None,
-        since=headers.get(rabbitmq.DEAD_SINCE),
+        since=headers.get(copies.DEAD_SINCE),
         message_id=incoming.message_id,
         headers=headers,
         body=incoming.body.decode(errors="backslashreplace"),
@@ -273,5 +275,5 @@ def _looks(incoming: AbstractIncomingMessage) -> int:
 
 
 def _own_marks(incoming: AbstractIncomingMessage) -> dict[str, Any]:
-    marks = {name: incoming.headers[name] for name in rabbitmq.MARKS if name in incoming.headers}
-    return {rabbitmq.ORIGINAL_ROUTING_KEY: _first_routing_key(incoming), **marks}
+    marks = {name: incoming.headers[name] for name in copies.MARKS if name in incoming.headers}
+    return {copies.ORIGINAL_ROUTING_KEY: _first_routing_key(incoming), **marks}

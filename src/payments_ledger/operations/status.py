@@ -10,11 +10,11 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from redis.exceptions import RedisError
 
-from payments_ledger.delivery.queries import Backlog, measure_backlog
+from payments_ledger.delivery.queries import BACKLOG_COUNTED_MAX, Backlog, measure_backlog
 from payments_ledger.errors import SchemaMissing, Unavailable
-from payments_ledger.gauges import BACKLOG_COUNTED_MAX
 from payments_ledger.ledger.currencies import load_currencies
-from payments_ledger.messaging.messages import LATER_SECONDS, BrokerUnavailable
+from payments_ledger.messaging.handling import LATER_SECONDS
+from payments_ledger.messaging.messages import BrokerUnavailable
 from payments_ledger.messaging.subscription import Queue
 from payments_ledger.operations import queries
 from payments_ledger.operations.connections import opened, why_unreachable
@@ -23,7 +23,7 @@ from payments_ledger.payments.queries import StatusCount, count_payments
 from payments_ledger.postgres.database import Connection, Database, auditor_role, relay_role
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.queues import consumed_queues
-from payments_ledger.rabbitmq import broker as rabbitmq
+from payments_ledger.rabbitmq import connection as rabbitmq
 from payments_ledger.redis import pipeline as redis
 from payments_ledger.schema.migrate import newest_version
 

@@ -20,7 +20,7 @@ from yarl import URL
 aiormq.Connection.FRAME_BUFFER_SIZE = 500
 
 
-class Connection(aio_pika.Connection):
+class FrameBatchingConnection(aio_pika.Connection):
     """What `aio_pika.connect` takes as its connection_class."""
 
     def __init__(self, url: URL, **options: Any) -> None:

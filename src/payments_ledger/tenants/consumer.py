@@ -12,7 +12,8 @@ from pydantic.alias_generators import to_camel
 
 from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.group_commit import GroupCommit
-from payments_ledger.messaging.messages import ANY_TYPE, DeadLetter, Handler, Message
+from payments_ledger.messaging.handling import ANY_TYPE
+from payments_ledger.messaging.messages import DeadLetter, Handler, Message
 from payments_ledger.postgres.database import Connection
 from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.tenants.queries import suspend_tenant, update_tenant

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from payments_ledger.postgres.database import Database
 from payments_ledger.process.draining import is_draining
 from payments_ledger.process.settings import MEMORY_URL, Settings
-from payments_ledger.rabbitmq import broker as rabbitmq
+from payments_ledger.rabbitmq import connection as rabbitmq
 from payments_ledger.redis import pipeline as redis
 from payments_ledger.web.exact_requests import StrictRoute
 from payments_ledger.web.problems import documented

@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, cast
 
@@ -111,3 +111,18 @@ def server_beside(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=5,
     )
     return _Server(config)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serves at the listener, if there is one, while the block runs."""
+    if listener is None:
+        yield
+        return
+    server = server_beside(app)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

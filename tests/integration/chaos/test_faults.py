@@ -15,7 +15,8 @@ from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import ChaosInjected
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.messaging.messages import Delivery, Fate, Message
+from payments_ledger.messaging.messages import Message
+from payments_ledger.messaging.publisher import Delivery, Fate
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment

@@ -2,18 +2,12 @@
 
 import pytest
 
-from payments_ledger.errors import DatabaseUnavailable
-from payments_ledger.messaging import messages as messaging
 from payments_ledger.messaging.memory_bus import MemoryBus
-from payments_ledger.messaging.messages import DeadLetter, Delivery, Fate, Handler, Message
+from payments_ledger.messaging.messages import DeadLetter, Handler, Message
+from payments_ledger.messaging.publisher import Delivery, Fate
 from payments_ledger.messaging.subscription import Queue, Subscription
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messaging, "RETRY_SECONDS", (0.0,))
 
 
 def message(type_: str = "it.happened") -> Message:
@@ -47,30 +41,6 @@ async def test_a_message_that_cannot_succeed_is_refused_with_its_reason() -> Non
 
     bus = MemoryBus([subscription("readers", it_happened=handle)])
     assert await bus.publish([message()]) == [Delivery(Fate.REFUSED, "not today")]
-
-
-async def test_a_passing_failure_is_tried_until_it_has_passed() -> None:
-    failures = iter([DatabaseUnavailable()] * 20)
-
-    async def handle(message: Message) -> None:
-        for failure in failures:
-            raise failure
-
-    bus = MemoryBus([subscription("readers", it_happened=handle)])
-    assert await bus.publish([message()]) == [Delivery(Fate.ROUTED)]
-
-
-async def test_an_unforeseen_failure_is_tried_a_few_times_only() -> None:
-    calls = 0
-
-    async def handle(message: Message) -> None:
-        nonlocal calls
-        calls += 1
-        raise ZeroDivisionError
-
-    [delivery] = await MemoryBus([subscription("readers", it_happened=handle)]).publish([message()])
-    assert delivery.fate is Fate.REFUSED
-    assert calls == messaging.UNFORESEEN_FAILURES_MAX
 
 
 async def test_two_subscriptions_to_one_type_both_get_each_message() -> None:

@@ -1,24 +1,25 @@
-"""What the metrics ask the database for: counts that are always those of the payments, and the outbox's backlog."""
+"""The counts that the metrics show are always those of the payments."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import psycopg
 import pytest
 from alembic import command
 from prometheus_client import REGISTRY
 
-from payments_ledger.delivery.queries import Backlog, measure_backlog
 from payments_ledger.demo.seed import add_tenant
-from payments_ledger.gauges import ASK_SECONDS, Gauges
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
+from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.payments.use_cases import CancelPayment, cancel_payments
 from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
+from payments_ledger.telemetry.gauges import MEASURE_SECONDS, keep_measuring
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
 from tests.services import PostgresServer
@@ -184,23 +185,22 @@ MANY = 600_000
 
 async def test_with_many_counts_the_gauges_stay_fresh_and_the_counts_become_fewer(url: str, outbox: Database) -> None:
     add_counts(url, MANY, tenants=50)
-    gauges = Gauges(outbox, None, [])
     began = time.time()
-    running = asyncio.create_task(gauges.run())
+    running = asyncio.gather(keep_measuring("database", partial(measure_payments, outbox)), sum_up_all_counts(outbox))
     try:
         async with asyncio.timeout(60):
             while await rows_of_counts(outbox) > MANY * 0.9:
                 await asyncio.sleep(1)
-            while gauges_answered() < began + ASK_SECONDS:
+            while measured_at() < began + MEASURE_SECONDS:
                 await asyncio.sleep(0.2)
-        assert time.time() - gauges_answered() < 3 * ASK_SECONDS
+        assert time.time() - measured_at() < 3 * MEASURE_SECONDS
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
 
 
-def gauges_answered() -> float:
+def measured_at() -> float:
     return REGISTRY.get_sample_value("ledger_gauges_timestamp_seconds", {"of": "database"}) or 0
 
 
@@ -236,34 +236,3 @@ async def test_payments_of_before_are_counted_when_counting_begins(
         assert await counts(outbox) == EXPECTED
     with psycopg.connect(driver_url(url)) as conn:
         assert conn.execute("SELECT FROM payment_intents").fetchall() == []
-
-
-async def test_the_backlog_is_what_is_not_published_and_its_age_that_of_the_oldest(
-    books: Database, outbox: Database
-) -> None:
-    async def backlog(limit: int = 100) -> Backlog:
-        async with outbox.transaction() as conn:
-            return await measure_backlog(conn, limit)
-
-    assert await backlog() == Backlog(pending=0, failing=0, oldest_seconds=0, buried=0)
-    for _ in range(3):
-        await create_a_payment(books, "one")
-    found = await backlog()
-    assert (found.pending, found.buried) == (3, 0)
-    assert 0 < found.oldest_seconds < 60
-    assert (await backlog(limit=2)).pending == 2
-    async with outbox.transaction() as conn:
-        await conn.execute("UPDATE outbox_events SET attempts = 1 WHERE sequence = 1")
-    assert (await backlog()).failing == 3
-    async with outbox.transaction() as conn:
-        await conn.execute(
-            """
-            UPDATE outbox_events SET buried_at = now()
-            WHERE id = (SELECT id FROM outbox_events ORDER BY id LIMIT 1)
-            """
-        )
-    found = await backlog()
-    assert (found.pending, found.buried) == (2, 1)
-    async with outbox.transaction() as conn:
-        await conn.execute("UPDATE outbox_events SET published_at = now() WHERE buried_at IS NULL")
-    assert await backlog() == Backlog(pending=0, failing=0, oldest_seconds=0, buried=1)
