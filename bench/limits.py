@@ -30,7 +30,8 @@ from payments_ledger.payments.use_cases import (
     create_payments,
     settle_payments,
 )
-from payments_ledger.postgres.database import Database, runtime_role
+from payments_ledger.postgres.database import Database
+from payments_ledger.postgres.roles import runtime_role
 from payments_ledger.telemetry.tracing import Trace
 
 SCRIPTS = Path(__file__).with_name("pgbench")

@@ -22,7 +22,8 @@ from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.ledger.currencies import keep_currencies, try_to_load
 from payments_ledger.payments import routes as payments_routes
-from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, runtime_role
+from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database
+from payments_ledger.postgres.roles import runtime_role
 from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom

@@ -20,7 +20,8 @@ from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.payments.consumer import PaymentMessages
 from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
-from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database, relay_role, runtime_role
+from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database
+from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.process.periodic import repeat
 from payments_ledger.process.settings import Settings
 from payments_ledger.queues import (

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-from payments_ledger.postgres.database import driver_url, runtime_role
+from payments_ledger.postgres.database import driver_url
+from payments_ledger.postgres.roles import runtime_role
 from tests.acceptance.conftest import Engine, eventually
 from tests.acceptance.test_engine import confirm, create, logged_in, settled
 from tests.services import PostgresServer

@@ -18,7 +18,8 @@ from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.postgres.database import Database, driver_url, runtime_role
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.postgres.roles import runtime_role
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.schema.migrate import migrate
 from tests.services import PostgresServer

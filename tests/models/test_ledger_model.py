@@ -40,7 +40,8 @@ from payments_ledger.payments.use_cases import (
     refund_payments,
     settle_payments,
 )
-from payments_ledger.postgres.database import Connection, Database, auditor_role, runtime_role
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.postgres.roles import auditor_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, look
 from payments_ledger.verify.checks import CHECKS

@@ -13,7 +13,8 @@ from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.errors import Unavailable
 from payments_ledger.operations.connections import opened, transaction
-from payments_ledger.postgres.database import acting_as, auditor_role, relay_role, transaction_time
+from payments_ledger.postgres.database import acting_as, transaction_time
+from payments_ledger.postgres.roles import auditor_role, relay_role
 from payments_ledger.tenants.queries import require_tenant
 
 POLL_SECONDS = 0.25

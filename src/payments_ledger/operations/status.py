@@ -20,7 +20,8 @@ from payments_ledger.operations import queries
 from payments_ledger.operations.connections import opened, why_unreachable
 from payments_ledger.operations.queries import Settlement
 from payments_ledger.payments.queries import StatusCount, count_payments
-from payments_ledger.postgres.database import Connection, Database, auditor_role, relay_role
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.postgres.roles import auditor_role, relay_role
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.queues import consumed_queues
 from payments_ledger.rabbitmq import connection as rabbitmq

@@ -15,7 +15,7 @@ from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.group_commit import Command, UseCase
 from payments_ledger.errors import Rejected, UserNotFound
 from payments_ledger.operations.connections import transaction
-from payments_ledger.postgres.database import auditor_role
+from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.tenants import admin_queries as queries
 from payments_ledger.tenants.admin_queries import Tenant, User

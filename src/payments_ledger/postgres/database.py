@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from select import POLLIN, poll
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, sql
@@ -106,25 +105,6 @@ POOLER_MARK = re.compile(r"[?&]pgbouncer=true$")
 def driver_url(url: str) -> str:
     """The URL as libpq reads it: DATABASE_URL without SQLAlchemy's driver name and without our mark."""
     return POOLER_MARK.sub("", url).replace("postgresql+psycopg://", "postgresql://", 1)
-
-
-def runtime_role(url: str) -> str:
-    """The role that owns nothing, under which requests and messages run; roles are named after the database."""
-    return f"{_database_name(url)}_runtime"
-
-
-def relay_role(url: str) -> str:
-    """The role that sees every tenant's outbox, counts of payments, and idempotency keys that ran out; nothing else."""
-    return f"{_database_name(url)}_relay"
-
-
-def auditor_role(url: str) -> str:
-    """The role that reads the books of every tenant, and writes nothing."""
-    return f"{_database_name(url)}_auditor"
-
-
-def _database_name(url: str) -> str:
-    return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
 
 
 class RolledBack(Exception):

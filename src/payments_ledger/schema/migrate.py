@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from payments_ledger.errors import Conflict
-from payments_ledger.postgres.database import auditor_role, driver_url, relay_role, runtime_role
+from payments_ledger.postgres.database import driver_url
+from payments_ledger.postgres.roles import auditor_role, relay_role, runtime_role
 
 # Any number, as long as nobody else on the server uses it: two starts at once take turns by it.
 MIGRATION_LOCK = 7_203_811_406

@@ -7,7 +7,8 @@ from datetime import date, datetime, timedelta
 import structlog
 from psycopg import sql
 
-from payments_ledger.postgres.database import Connection, Database, acting_as, relay_role, transaction_time
+from payments_ledger.postgres.database import Connection, Database, acting_as, transaction_time
+from payments_ledger.postgres.roles import relay_role
 from payments_ledger.process.periodic import repeat
 
 log = structlog.get_logger(__name__)

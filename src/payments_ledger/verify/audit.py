@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 
-from payments_ledger.postgres.database import Connection, Database, auditor_role
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.tenants.queries import require_tenant
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN, Check
 from payments_ledger.verify.horizon import find_horizon

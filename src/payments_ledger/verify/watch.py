@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter, Gauge
 
-from payments_ledger.postgres.database import Connection, Database, auditor_role
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.process.periodic import repeat
 from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, Result, look
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN, TOTALS, Check, Subject

@@ -20,7 +20,8 @@ from payments_ledger.messaging.publisher import Delivery, Fate
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
-from payments_ledger.postgres.database import Connection, Database, runtime_role
+from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.postgres.roles import runtime_role
 from payments_ledger.process.settings import Settings
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.worker import Worker

@@ -12,7 +12,8 @@ from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, 
 from payments_ledger.errors import IdempotencyKeyReused, Rejected
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.use_cases import CreatePayments, create_payments
-from payments_ledger.postgres.database import Database, relay_role
+from payments_ledger.postgres.database import Database
+from payments_ledger.postgres.roles import relay_role
 from tests.integration.books import creation
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,8 @@ from payments_ledger.delivery.queries import Backlog, measure_backlog
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.postgres.database import Database, relay_role, runtime_role
+from payments_ledger.postgres.database import Database
+from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import create_a_payment
 from tests.integration.conftest import opened

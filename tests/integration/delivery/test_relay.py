@@ -16,7 +16,8 @@ from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.messaging.messages import BrokerUnavailable, Message
 from payments_ledger.messaging.publisher import Delivery, Fate
-from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.services import PostgresServer

@@ -17,7 +17,8 @@ from payments_ledger.operations import outbox, queries
 from payments_ledger.operations import users as people
 from payments_ledger.operations.outbox import Followed, follow
 from payments_ledger.payments.payment import Payment
-from payments_ledger.postgres.database import Connection, Database, acting_as, auditor_role, relay_role
+from payments_ledger.postgres.database import Connection, Database, acting_as
+from payments_ledger.postgres.roles import auditor_role, relay_role
 from payments_ledger.telemetry.tracing import Trace
 from payments_ledger.tenants import admin_queries
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment

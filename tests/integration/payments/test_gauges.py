@@ -17,7 +17,8 @@ from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
 from payments_ledger.payments.queries import FIRST_COUNT, count_payments, sum_up_counts
 from payments_ledger.payments.use_cases import CancelPayment, cancel_payments
-from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.telemetry.gauges import MEASURE_SECONDS, keep_measuring
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment

@@ -4,7 +4,8 @@ import psycopg
 import pytest
 
 from payments_ledger.errors import TooBusy
-from payments_ledger.postgres.database import SERVER_SETTINGS, Database, auditor_role, driver_url, runtime_role
+from payments_ledger.postgres.database import SERVER_SETTINGS, Database, driver_url
+from payments_ledger.postgres.roles import auditor_role, runtime_role
 from payments_ledger.verify import audit
 from payments_ledger.verify.checks import CHECKS
 from tests.integration.books import settle_a_payment

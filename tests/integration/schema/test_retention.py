@@ -20,7 +20,8 @@ from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import TooBusy
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.postgres.database import Connection, Database, auditor_role, driver_url, relay_role, runtime_role
+from payments_ledger.postgres.database import Connection, Database, driver_url
+from payments_ledger.postgres.roles import auditor_role, relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.schema.retention import AUDIT_LOG, OUTBOX, RETENTION_LOCK, Retention
 from payments_ledger.verify.audit import audit

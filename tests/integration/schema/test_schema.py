@@ -11,7 +11,8 @@ from alembic import command
 
 from payments_ledger.demo.seed import seed
 from payments_ledger.payments.lifecycle import MOVES
-from payments_ledger.postgres.database import Database, driver_url, relay_role, runtime_role
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import opened

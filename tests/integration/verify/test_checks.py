@@ -15,7 +15,8 @@ from payments_ledger.money import Money
 from payments_ledger.orders.use_cases import CancelOrder, PayOrder, change_orders
 from payments_ledger.payments.routes import PATH
 from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
-from payments_ledger.postgres.database import Connection, Database, auditor_role, driver_url
+from payments_ledger.postgres.database import Connection, Database, driver_url
+from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.verify import audit as auditing
 from payments_ledger.verify.audit import Result, audit
 from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN

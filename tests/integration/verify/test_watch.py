@@ -11,7 +11,8 @@ from prometheus_client import REGISTRY
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
-from payments_ledger.postgres.database import Database, auditor_role, driver_url, runtime_role
+from payments_ledger.postgres.database import Database, driver_url
+from payments_ledger.postgres.roles import auditor_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify import watch as watching
 from payments_ledger.verify.checks import CHECKS
