@@ -13,6 +13,7 @@ from payments_ledger.delivery.gauges import measure_outbox
 from payments_ledger.delivery.relay import Relay
 from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.delivery.transport import transport_of
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
@@ -112,8 +113,9 @@ class Worker:
         if settings.verify_seconds:
             yield Watch(
                 settings.database_url,
+                INVARIANTS,
                 seconds=settings.verify_seconds,
-                answers_seconds=settings.idempotency_ttl_seconds,
+                bounds=BOUNDS | {"idempotency_ttl_seconds": settings.idempotency_ttl_seconds},
             ).run()
         yield repeat("counts of payments", partial(sum_up_all_counts, outbox), seconds=MEASURE_SECONDS)
         yield keep_measuring("database", partial(measure_outbox, outbox), partial(measure_payments, outbox))

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 from psycopg.rows import TupleRow
 
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.verify.audit import audit
 from tests.faults.background import Background
@@ -141,8 +142,8 @@ class System:
         """What the audit of `payments-ledger verify` finds broken."""
 
         async def collect() -> list[str]:
-            found = audit(self._direct_url)
-            return [f"{result.check.name}: {result.failures}" async for result in found if not result.ok]
+            found = audit(self._direct_url, INVARIANTS, bounds=BOUNDS)
+            return [f"{result.invariant.name}: {result.failures}" async for result in found if not result.ok]
 
         return self.background.run(collect())
 

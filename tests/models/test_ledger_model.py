@@ -21,6 +21,7 @@ from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.commit.idempotency import Answer, Keyed, Scope, answer_once
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import Rejected
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.period import Period
@@ -43,8 +44,7 @@ from payments_ledger.payments.use_cases import (
 from payments_ledger.postgres.database import Connection, Database
 from payments_ledger.postgres.roles import auditor_role, runtime_role
 from payments_ledger.schema.migrate import migrate
-from payments_ledger.verify.audit import AUTHORIZED_SECONDS_MAX, look
-from payments_ledger.verify.checks import CHECKS
+from payments_ledger.verify.audit import examine
 from tests.integration.books import ORIGIN, creation, only_payment
 from tests.models.model import Key, Model, Outcome
 from tests.profiles import examples
@@ -395,16 +395,19 @@ class LedgerMachine(RuleBasedStateMachine):
     async def _audit(self) -> list[Any]:
         parameters = {
             "tenants": list(self.tenants),
-            "authorized_seconds_max": AUTHORIZED_SECONDS_MAX,
+            **BOUNDS,
             "events_since": None,
             "audit_since": None,
         }
         async with self.world.auditor.transaction() as conn:
             return [
-                await look(
-                    conn, check, "tenant_id = ANY (%(tenants)s)" if check.subject.is_of_tenants else "true", parameters
+                await examine(
+                    conn,
+                    invariant,
+                    "tenant_id = ANY (%(tenants)s)" if invariant.subject.is_of_tenants else "true",
+                    parameters,
                 )
-                for check in CHECKS
+                for invariant in INVARIANTS
             ]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from payments_ledger.schema.migrate import Missing
     from payments_ledger.verify.audit import Result
 
-# As in verify/audit.py, which is only imported when it is needed.
+# As in payments/invariants.py, which is only imported when it is needed.
 AUTHORIZED_SECONDS_MAX = 900
 
 
@@ -117,8 +117,8 @@ def verify(
     from rich.console import Console
 
     from payments_ledger.cli.verify_report import as_json, print_result
+    from payments_ledger.invariants import BOUNDS, INVARIANTS
     from payments_ledger.verify.audit import audit
-    from payments_ledger.verify.checks import CHECKS
 
     settings = read_settings()
     console = Console()
@@ -126,17 +126,18 @@ def verify(
     async def examine() -> "list[Result]":
         results: list[Result] = []
         with progress_bar() as progress:
-            bar = progress.add_task("Auditing", total=len(CHECKS))
+            bar = progress.add_task("Auditing", total=len(INVARIANTS))
             async for result in audit(
                 settings.database_url,
+                INVARIANTS,
                 tenant_id=tenant,
                 since=as_utc(since),
-                authorized_seconds_max=authorized_seconds_max,
+                bounds=BOUNDS | {"authorized_seconds_max": authorized_seconds_max},
             ):
                 results.append(result)
                 if not json:
                     print_result(console, result)
-                progress.update(bar, advance=1, description=result.check.name)
+                progress.update(bar, advance=1, description=result.invariant.name)
         return results
 
     results = run(settings, examine())

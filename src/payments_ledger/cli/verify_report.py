@@ -17,7 +17,7 @@ def as_json(results: Sequence[Result]) -> str:
             "ok": all(result.ok for result in results),
             "checks": [
                 {
-                    "name": result.check.name,
+                    "name": result.invariant.name,
                     "ok": result.ok,
                     "examined": result.examined,
                     "broken": result.broken,
@@ -33,10 +33,10 @@ def as_json(results: Sequence[Result]) -> str:
 def print_result(console: Console, result: Result) -> None:
     """One line, and one more for each broken row that is shown: which it is, what was found, what was expected."""
     mark = "[green]ok    [/]" if result.ok else "[bold red]BROKEN[/]"
-    console.print(f"{mark} {result.examined:>10,} examined  {result.check.statement}", highlight=False)
+    console.print(f"{mark} {result.examined:>10,} examined  {result.invariant.statement}", highlight=False)
     if result.ok:
         return
-    console.print(f"       {result.broken:>10,} broken    {result.check.name}", highlight=False)
+    console.print(f"       {result.broken:>10,} broken    {result.invariant.name}", highlight=False)
     for failure in result.failures:
         found = ", ".join(f"{name} {_shown(value)}" for name, value in failure.items())
         console.print(f"       {printable(found)}", highlight=False, markup=False)

@@ -10,6 +10,7 @@ from payments_ledger.money import Money
 
 SETTLEMENT = "settlement"
 REFUND = "refund"
+ENTRY_KINDS = (SETTLEMENT, REFUND)
 
 
 def settlement(*, tenant_id: str, payment_id: UUID, money: Money, correlation_id: str) -> Entry:

@@ -1,1 +1,1 @@
-"""The audit of the books: everything that must hold is recomputed from the rows themselves, and nothing is changed."""
+"""The audit of the books: runs the invariants that the modules declare, over the rows themselves, changing nothing."""

@@ -18,6 +18,7 @@ from payments_ledger.commit.events import Event, defer_events
 from payments_ledger.delivery.queries import claim_due_events, mark_published
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import TooBusy
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Connection, Database, driver_url
@@ -105,7 +106,7 @@ async def publish_all(url: str) -> None:
 
 
 async def broken_checks(url: str) -> list[str]:
-    return [result.check.name async for result in audit(url) if not result.ok]
+    return [result.invariant.name async for result in audit(url, INVARIANTS, bounds=BOUNDS) if not result.ok]
 
 
 async def test_a_new_schema_has_this_month_which_takes_in_all_before_and_the_next(owner: Database) -> None:

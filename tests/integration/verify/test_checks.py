@@ -11,6 +11,7 @@ import pytest
 
 from payments_ledger.cli.verify_report import as_json
 from payments_ledger.errors import UnknownTenant
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.money import Money
 from payments_ledger.orders.use_cases import CancelOrder, PayOrder, change_orders
 from payments_ledger.payments.routes import PATH
@@ -19,8 +20,8 @@ from payments_ledger.postgres.database import Connection, Database, driver_url
 from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.verify import audit as auditing
 from payments_ledger.verify.audit import Result, audit
-from payments_ledger.verify.checks import CHECKS, FAILURES_SHOWN
 from payments_ledger.verify.horizon import Horizon
+from payments_ledger.verify.invariant import FAILURES_SHOWN
 from tests import big_book
 from tests.integration.books import BRL_100, ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import Api, opened
@@ -38,9 +39,9 @@ async def fill(database: Database, tenant: str) -> None:
 
 
 async def broken_checks(url: str, tenant: str, **options: int) -> dict[str, Result]:
-    results = [result async for result in audit(url, tenant_id=tenant, **options)]  # type: ignore[arg-type]
-    assert [result.check for result in results] == list(CHECKS)
-    return {result.check.name: result for result in results if not result.ok}
+    results = [result async for result in audit(url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS | options)]
+    assert [result.invariant for result in results] == list(INVARIANTS)
+    return {result.invariant.name: result for result in results if not result.ok}
 
 
 def tamper(url: str, tenant: str, statement: str) -> None:
@@ -54,12 +55,13 @@ async def test_clean_books_pass_and_everything_was_looked_at(
     database: Database, database_url: str, tenant: str
 ) -> None:
     await fill(database, tenant)
-    results = [result async for result in audit(database_url, tenant_id=tenant)]
-    assert {result.check.name: result.examined for result in results if result.ok} == {
+    results = [result async for result in audit(database_url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS)]
+    assert {result.invariant.name: result.examined for result in results if result.ok} == {
         "entries_have_postings": 2,
         "postings_are_accounted_for": 2,
         "totals_are_the_fold_of_the_postings": 4,
         "settled_payments_are_posted_once": 4,
+        "entries_have_a_declared_kind": 2,
         "entries_have_their_payment": 2,
         "refunds_reverse_their_settlement": 0,
         "moves_are_told_without_a_gap": 4,
@@ -73,7 +75,7 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "events_are_published_or_due": 9,
         "audit_rows_have_their_payment": 9,
         "totals_have_their_account": 4,
-        "currencies_have_the_places_of_iso_4217": len(EXPONENTS) + 6,
+        "currencies_have_the_places_of_the_standard": len(EXPONENTS) + 6,
     }
 
 
@@ -82,6 +84,7 @@ ACCOUNTED = "postings_are_accounted_for"
 TOTALS = "totals_are_the_fold_of_the_postings"
 POSTED_ONCE = "settled_payments_are_posted_once"
 PAYMENT_OF_ENTRY = "entries_have_their_payment"
+KINDS = "entries_have_a_declared_kind"
 REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
 ANSWERS = "kept_answers_match_their_payment"
@@ -93,7 +96,7 @@ BATCHES = "kept_batches_match_the_books"
 REFUSALS = "kept_refusals_match_the_books"
 PUBLISHED = "events_are_published_or_due"
 ACCOUNTS = "totals_have_their_account"
-CURRENCIES = "currencies_have_the_places_of_iso_4217"
+CURRENCIES = "currencies_have_the_places_of_the_standard"
 
 OURS = "tenant_id = %(tenant)s"
 IN_JPY = f"{OURS} AND currency = 'JPY'"
@@ -217,14 +220,16 @@ async def test_many_failures_are_counted_and_the_first_are_shown(
 async def test_only_what_was_written_since_is_looked_at(database: Database, database_url: str, tenant: str) -> None:
     await fill(database, tenant)
     later = datetime.now(UTC) + timedelta(days=1)
-    results = [result async for result in audit(database_url, tenant_id=tenant, since=later)]
+    results = [result async for result in audit(database_url, INVARIANTS, tenant_id=tenant, since=later, bounds=BOUNDS)]
     assert {result.examined for result in results} == {0}
 
 
 async def test_the_results_can_be_read_by_a_program(database: Database, database_url: str, tenant: str) -> None:
     await fill(database, tenant)
     tamper(database_url, tenant, "DELETE FROM audit_log WHERE tenant_id = %(tenant)s")
-    report = json.loads(as_json([result async for result in audit(database_url, tenant_id=tenant)]))
+    report = json.loads(
+        as_json([result async for result in audit(database_url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS)])
+    )
     assert report["ok"] is False
     assert [check["name"] for check in report["checks"] if not check["ok"]] == ["changes_are_audited"]
     assert report["checks"][0].keys() >= {"name", "ok", "examined", "failures"}
@@ -313,9 +318,9 @@ async def test_a_falsified_history_answer_or_event_is_found(
 async def test_a_big_book_is_clean(database_url: str) -> None:
     """The generator and the engine agree on what a book looks like: the audit is the judge of both."""
     book = await asyncio.to_thread(big_book.fill, database_url, payments=2000, tenants=1)
-    results = [result async for result in audit(database_url, tenant_id=book.tenants[0])]
-    assert [result.check.name for result in results if not result.ok] == []
-    assert all(result.examined for result in results if result.check.name != "nothing_waits_too_long")
+    results = [result async for result in audit(database_url, INVARIANTS, tenant_id=book.tenants[0], bounds=BOUNDS)]
+    assert [result.invariant.name for result in results if not result.ok] == []
+    assert all(result.examined for result in results if result.invariant.name != "nothing_waits_too_long")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +360,7 @@ async def test_a_big_book_is_clean(database_url: str) -> None:
             )
             UPDATE account_totals SET debits = 7, credits = 7 WHERE {IN_JPY}
             """,
-            {PAYMENT_OF_ENTRY},
+            {KINDS},
             id="an entry of an unknown kind",
         ),
         pytest.param(

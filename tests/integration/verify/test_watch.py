@@ -3,21 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
 from payments_ledger.demo.seed import add_tenant
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Database, driver_url
 from payments_ledger.postgres.roles import auditor_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify import watch as watching
-from payments_ledger.verify.checks import CHECKS
 from payments_ledger.verify.horizon import CLOCKS_APART, Horizon, find_horizon
-from payments_ledger.verify.watch import AUDIT_LOCK, Watch, _first_id
+from payments_ledger.verify.watch import AUDIT_LOCK, Watch
 from tests import big_book
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
@@ -26,6 +27,7 @@ from tests.services import PostgresServer
 pytestmark = pytest.mark.anyio
 
 TENANT = "watched"
+WATCH_BOUNDS = BOUNDS | {"idempotency_ttl_seconds": 60}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ async def books(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def watch(url: str) -> AsyncIterator[Watch]:
-    watch = Watch(url, seconds=60, answers_seconds=60)
+    watch = Watch(url, INVARIANTS, seconds=60, bounds=WATCH_BOUNDS)
     await watch.open()
     try:
         yield watch
@@ -66,9 +68,14 @@ def tamper(url: str, statement: str) -> None:
 
 
 def broken() -> set[str]:
-    holds = {check.name: sample("ledger_invariant_holds", invariant=check.name) for check in CHECKS}
+    holds = {invariant.name: sample("ledger_invariant_holds", invariant=invariant.name) for invariant in INVARIANTS}
     assert set(holds.values()) <= {0.0, 1.0}
     return {name for name, value in holds.items() if not value}
+
+
+def first_id(instant: datetime) -> UUID:
+    """The least UUIDv7 (RFC 9562) of the instant."""
+    return UUID(int=int(instant.timestamp() * 1000) << 80)
 
 
 def sample(name: str, **labels: str) -> float:
@@ -77,7 +84,9 @@ def sample(name: str, **labels: str) -> float:
 
 
 def examined() -> dict[str, float]:
-    return {check.name: sample("ledger_verify_examined_total", invariant=check.name) for check in CHECKS}
+    return {
+        invariant.name: sample("ledger_verify_examined_total", invariant=invariant.name) for invariant in INVARIANTS
+    }
 
 
 async def test_a_broken_row_turns_the_metric_and_a_repaired_one_turns_it_back(
@@ -122,7 +131,7 @@ async def test_a_payment_that_waits_too_long_is_found_when_its_time_is_over(
 ) -> None:
     monkeypatch.setattr(watching, "ROTATION_SECONDS", -1)
     payment = await confirm_a_payment(books, await create_a_payment(books, TENANT))
-    impatient = Watch(url, seconds=60, answers_seconds=60, authorized_seconds_max=0)
+    impatient = Watch(url, INVARIANTS, seconds=60, bounds=WATCH_BOUNDS | {"authorized_seconds_max": 0})
     await impatient.open()
     await impatient.step()
     await impatient.close()
@@ -176,10 +185,10 @@ async def test_the_horizon_is_where_the_kept_months_begin(owner: Database) -> No
         # In place of the real table, for this transaction: June was dropped, May is kept for an unpublished event.
         await conn.execute("CREATE TEMPORARY TABLE outbox_events (id uuid) PARTITION BY RANGE (id)")
         for month in (5, 7, 8):
-            first = "MINVALUE" if month == 5 else f"'{_first_id(datetime(2026, month, 1, tzinfo=UTC))}'"
+            first = "MINVALUE" if month == 5 else f"'{first_id(datetime(2026, month, 1, tzinfo=UTC))}'"
             await conn.execute(
                 f"CREATE TEMPORARY TABLE outbox_events_2026_0{month} PARTITION OF outbox_events"
-                f" FOR VALUES FROM ({first}) TO ('{_first_id(datetime(2026, month + 1, 1, tzinfo=UTC))}')".encode()
+                f" FOR VALUES FROM ({first}) TO ('{first_id(datetime(2026, month + 1, 1, tzinfo=UTC))}')".encode()
             )
         assert await find_horizon(conn) == Horizon(events_since=datetime(2026, 7, 1, tzinfo=UTC) + CLOCKS_APART)
         await conn.execute("DROP TABLE pg_temp.outbox_events")

@@ -1,0 +1,19 @@
+"""Every invariant of this program, as each module declares its own; `verify` and the worker audit the books by them."""
+
+import payments_ledger.delivery.invariants as delivery
+import payments_ledger.ledger.invariants as ledger
+import payments_ledger.orders.invariants as orders
+import payments_ledger.payments.invariants as payments
+import payments_ledger.payments.response_invariants as payment_responses
+from payments_ledger.payments.postings import ENTRY_KINDS
+
+INVARIANTS = (
+    *ledger.INVARIANTS,
+    ledger.entries_have_a_declared_kind(ENTRY_KINDS),
+    *payments.INVARIANTS,
+    *payment_responses.INVARIANTS,
+    *orders.INVARIANTS,
+    *delivery.INVARIANTS,
+)
+# The parameters that they name, in seconds; whoever audits may set others.
+BOUNDS = {"authorized_seconds_max": payments.AUTHORIZED_SECONDS_MAX}
