@@ -21,7 +21,6 @@ from psycopg.rows import TupleRow
 from uuid_utils.compat import uuid7
 
 from payments_ledger.access.policy import ROLE_PERMISSIONS
-from payments_ledger.access.queries import insert_user
 from payments_ledger.access.tokens import Identity, Tokens
 from payments_ledger.demo.embedded_postgres import EmbeddedPostgres
 from payments_ledger.demo.seed import add_tenant
@@ -29,6 +28,7 @@ from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.postgres.database import Database, driver_url
 from payments_ledger.schema.migrate import migrate
+from payments_ledger.tenants.queries import insert_user
 from tests.services import RabbitmqServer, RedisServer
 
 SECRET = "a secret of the benchmark, longer than 32 bytes"

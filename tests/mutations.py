@@ -286,7 +286,7 @@ MUTATIONS = [
     ),
     Mutation(
         "What an administrator changes asks the database who they are",
-        f"{SOURCE}/tenants/use_cases.py",
+        f"{SOURCE}/tenants/administration.py",
         "                await require_right(conn, command.administrator, command.tenant_id)\n                # What",
         "                # What",
         ("tests/integration/tenants/test_rogue_administrators.py",),

@@ -1,6 +1,6 @@
 """The SQL of users, their roles, and the policies of their tenants."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -72,36 +72,6 @@ async def find_user(conn: Connection, tenant_id: str, email: str) -> User | None
         [tenant_id, email],
     )
     return await cursor.fetchone()
-
-
-async def insert_roles(conn: Connection, tenant_id: str, permissions_by_role: Mapping[str, Collection[str]]) -> None:
-    """Adds the roles that the tenant does not have yet."""
-    for role, permissions in permissions_by_role.items():
-        await conn.execute(
-            "INSERT INTO roles (tenant_id, name, permissions) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            [tenant_id, role, sorted(permissions)],
-        )
-
-
-async def insert_user(
-    conn: Connection, *, tenant_id: str, user_id: UUID, email: str, password_hash: str, roles: Collection[str]
-) -> bool:
-    """Adds a user with these roles, unless the tenant has a user of this e-mail; whether one was added."""
-    cursor = await conn.execute(
-        """
-        INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, %s)
-        ON CONFLICT (tenant_id, email) DO NOTHING
-        RETURNING id
-        """,
-        [tenant_id, user_id, email, password_hash],
-    )
-    is_new = await cursor.fetchone() is not None
-    if is_new:
-        await conn.execute(
-            "INSERT INTO user_roles (tenant_id, user_id, role) SELECT %s, %s, role FROM unnest(%s::text[]) AS role",
-            [tenant_id, user_id, sorted(roles)],
-        )
-    return is_new
 
 
 async def find_user_accesses(
@@ -195,6 +165,10 @@ async def put_policies(conn: Connection, tenant_id: str, policies: Sequence[Poli
                 hours.zone.key if hours else None,
             ],
         )
+
+
+async def delete_policy(conn: Connection, tenant_id: str, name: str) -> None:
+    await conn.execute("DELETE FROM policies WHERE tenant_id = %s AND name = %s", [tenant_id, name])
 
 
 def _policy(row: dict[str, Any]) -> Policy:

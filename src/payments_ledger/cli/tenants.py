@@ -7,7 +7,7 @@ import typer
 from payments_ledger.cli.terminal import Json, print_columns, print_json, read_settings, run
 
 if TYPE_CHECKING:
-    from payments_ledger.tenants.admin_queries import Tenant
+    from payments_ledger.tenants.queries import Tenant
 
 commands = typer.Typer(no_args_is_help=True, help="Tenants: add them, suspend them, let them go on.")
 

@@ -19,7 +19,7 @@ from payments_ledger.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from payments_ledger.tenants.admin_queries import User
+    from payments_ledger.tenants.queries import User
 
 commands = typer.Typer(no_args_is_help=True, help="Users: add them, disable them, give them roles.")
 

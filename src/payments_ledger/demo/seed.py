@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid_utils.compat import uuid7
 
 from payments_ledger.access.passwords import hash_password
-from payments_ledger.access.queries import insert_user
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.tenants.queries import insert_user
 from payments_ledger.tenants.use_cases import begin_tenant
 
 

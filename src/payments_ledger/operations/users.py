@@ -17,13 +17,12 @@ from payments_ledger.errors import Rejected, UserNotFound
 from payments_ledger.operations.connections import transaction
 from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.telemetry.tracing import current_trace
-from payments_ledger.tenants import admin_queries as queries
-from payments_ledger.tenants.admin_queries import Tenant, User
-from payments_ledger.tenants.queries import require_tenant
+from payments_ledger.tenants import queries
+from payments_ledger.tenants.administration import Administrator
+from payments_ledger.tenants.queries import Tenant, User, require_tenant
 from payments_ledger.tenants.use_cases import (
     AddTenant,
     AddUser,
-    Administrator,
     AssignRoles,
     SetTenantSuspended,
     SetUserDisabled,

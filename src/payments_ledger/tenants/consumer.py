@@ -2,22 +2,18 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
+from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.messaging.handling import ANY_TYPE
 from payments_ledger.messaging.messages import DeadLetter, Handler, Message
-from payments_ledger.postgres.database import Connection
 from payments_ledger.telemetry.tracing import current_trace
-from payments_ledger.tenants.queries import suspend_tenant, update_tenant
-from payments_ledger.tenants.use_cases import begin_tenant
+from payments_ledger.tenants.use_cases import SynchronizeTenant, synchronize_tenants
 from payments_ledger.validation.exact_json import parse_exact_json
 
 log = structlog.get_logger(__name__)
@@ -34,10 +30,6 @@ _EVENT_TYPE_NAMES = ("event_type", "eventType")
 _AGGREGATE_ID_NAMES = ("aggregate_id", "aggregateId")
 # The words of tenant.created, TENANT_CREATED and TenantCreated.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
-
-# For a tenant whose message does not say: the least of everything.
-PLAN_DEFAULT = "free"
-REGION_DEFAULT = "unknown"
 
 PRINCIPAL = "tenant-sync"
 
@@ -60,41 +52,6 @@ class TenantMessage(BaseModel):
     name: Words | None = None
     plan: Words | None = None
     region: Words | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SynchronizeTenant:
-    """What was heard of a tenant; None is what was not said."""
-
-    tenant_id: str
-    name: str | None
-    plan: str | None
-    region: str | None
-    updates: bool
-    suspends: bool
-    origin: Origin
-
-
-async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTenant]) -> list[None]:
-    """Adds tenants not heard of before, with the roles, policies and accounts of every tenant; then changes them.
-
-    The order in which the messages come does not matter to the suspension: a deleted tenant that is created late, or
-    once more, stays suspended.
-    """
-    for command in sorted(commands, key=lambda command: command.tenant_id):
-        await begin_tenant(
-            conn,
-            tenant_id=command.tenant_id,
-            name=command.name or command.tenant_id,
-            plan=command.plan or PLAN_DEFAULT,
-            region=command.region or REGION_DEFAULT,
-        )
-        if command.updates:
-            await update_tenant(conn, command.tenant_id, name=command.name, plan=command.plan, region=command.region)
-        if command.suspends:
-            await suspend_tenant(conn, command.tenant_id)
-    defer_audit(conn, [_audit(command) for command in commands])
-    return [None] * len(commands)
 
 
 class TenantMessages:
@@ -154,9 +111,3 @@ def _event_type(content: dict[str, Any], routing_key: str) -> str:
     if event_type not in EVENT_TYPES:
         raise DeadLetter(f"nothing here handles {named}")
     return event_type
-
-
-def _audit(command: SynchronizeTenant) -> AuditRecord:
-    said = {"name": command.name, "plan": command.plan, "region": command.region}
-    action = "tenant.suspend" if command.suspends else "tenant.update" if command.updates else "tenant.create"
-    return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, said)

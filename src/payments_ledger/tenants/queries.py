@@ -1,9 +1,71 @@
-"""The SQL of tenants."""
+"""The SQL of tenants, their roles and users, and the pages of their audit logs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row
 
 from payments_ledger.errors import UnknownTenant
+from payments_ledger.ledger.period import Period
 from payments_ledger.postgres.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """`suspended_at` is None for a tenant that may be used."""
+
+    id: str
+    name: str
+    plan: str
+    region: str
+    suspended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`disabled_at` is None for a user who may log in."""
+
+    id: UUID
+    email: str
+    roles: list[str]
+    disabled_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A line of the audit log as it was written."""
+
+    id: UUID
+    at: datetime
+    principal: str
+    address: str | None
+    action: str
+    target: str
+    correlation_id: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What the rows must have; None is any."""
+
+    period: Period
+    principal: str | None = None
+    action: str | None = None
+    target: str | None = None
+
+
+async def find_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
+    cursor = conn.cursor(row_factory=class_row(Tenant))
+    await cursor.execute(
+        "SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants WHERE tenant_id = %s", [tenant_id]
+    )
+    return await cursor.fetchone()
 
 
 async def find_tenants(conn: Connection, tenant_ids: Collection[str]) -> set[str]:
@@ -24,6 +86,26 @@ async def find_suspended_tenants(conn: Connection, tenant_ids: Collection[str]) 
         "SELECT tenant_id FROM tenants WHERE tenant_id = ANY (%s) AND suspended_at IS NOT NULL", [list(tenant_ids)]
     )
     return {tenant_id for (tenant_id,) in await cursor.fetchall()}
+
+
+async def list_tenants(conn: Connection) -> list[Tenant]:
+    """Every tenant that the transaction's role may see, in the order of their ids."""
+    cursor = conn.cursor(row_factory=class_row(Tenant))
+    await cursor.execute("SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants ORDER BY tenant_id")
+    return await cursor.fetchall()
+
+
+async def lock_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
+    """The tenant, locked until the transaction ends: changes of one tenant's administrators take turns."""
+    cursor = conn.cursor(row_factory=class_row(Tenant))
+    await cursor.execute(
+        """
+        SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants WHERE tenant_id = %s
+        FOR NO KEY UPDATE
+        """,
+        [tenant_id],
+    )
+    return await cursor.fetchone()
 
 
 async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
@@ -53,8 +135,159 @@ async def update_tenant(
     )
 
 
-async def suspend_tenant(conn: Connection, tenant_id: str) -> None:
-    """Suspends the tenant; a second time changes nothing."""
+async def set_suspended(conn: Connection, tenant_id: str, suspended: bool) -> None:
+    """Suspends the tenant, or resumes it. One that is suspended already keeps the time of its suspension."""
     await conn.execute(
-        "UPDATE tenants SET suspended_at = now() WHERE tenant_id = %s AND suspended_at IS NULL", [tenant_id]
+        "UPDATE tenants SET suspended_at = CASE WHEN %s THEN coalesce(suspended_at, now()) END WHERE tenant_id = %s",
+        [suspended, tenant_id],
     )
+
+
+async def insert_roles(conn: Connection, tenant_id: str, permissions_by_role: Mapping[str, Collection[str]]) -> None:
+    """Adds the roles that the tenant does not have yet."""
+    for role, permissions in permissions_by_role.items():
+        await conn.execute(
+            "INSERT INTO roles (tenant_id, name, permissions) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [tenant_id, role, sorted(permissions)],
+        )
+
+
+async def list_permissions_by_role(conn: Connection, tenant_id: str) -> dict[str, frozenset[str]]:
+    cursor = await conn.execute("SELECT name, permissions FROM roles WHERE tenant_id = %s", [tenant_id])
+    return {name: frozenset(permissions) for name, permissions in await cursor.fetchall()}
+
+
+async def insert_user(
+    conn: Connection, *, tenant_id: str, user_id: UUID, email: str, password_hash: str, roles: Collection[str]
+) -> bool:
+    """Adds a user with these roles, unless the tenant has a user of this e-mail; whether one was added."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO users (tenant_id, id, email, password_hash) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (tenant_id, email) DO NOTHING
+        RETURNING id
+        """,
+        [tenant_id, user_id, email, password_hash],
+    )
+    is_new = await cursor.fetchone() is not None
+    if is_new:
+        await conn.execute(
+            "INSERT INTO user_roles (tenant_id, user_id, role) SELECT %s, %s, role FROM unnest(%s::text[]) AS role",
+            [tenant_id, user_id, sorted(roles)],
+        )
+    return is_new
+
+
+async def find_user(conn: Connection, tenant_id: str, user_id: UUID) -> User | None:
+    cursor = conn.cursor(row_factory=class_row(User))
+    await cursor.execute(
+        """
+        SELECT id, email, disabled_at, created_at,
+               ARRAY(SELECT role FROM user_roles WHERE tenant_id = %(tenant_id)s AND user_id = users.id ORDER BY role)
+                   AS roles
+        FROM users
+        WHERE tenant_id = %(tenant_id)s AND id = %(user_id)s
+        """,
+        {"tenant_id": tenant_id, "user_id": user_id},
+    )
+    return await cursor.fetchone()
+
+
+async def find_user_id(conn: Connection, tenant_id: str, email: str) -> UUID | None:
+    """The id of the user with this e-mail address, disabled or not."""
+    cursor = await conn.execute("SELECT id FROM users WHERE tenant_id = %s AND email = %s", [tenant_id, email])
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def list_tenants_of_user(conn: Connection, email: str) -> list[str]:
+    """The tenants that have a user of this e-mail address, disabled or not: a policy shows a login these rows."""
+    await conn.execute("SELECT set_config('payments_ledger.login_email', %s, true)", [email])
+    cursor = await conn.execute("SELECT tenant_id FROM users WHERE email = %s ORDER BY tenant_id", [email])
+    return [tenant_id for (tenant_id,) in await cursor.fetchall()]
+
+
+async def list_users(
+    conn: Connection, tenant_id: str, *, after: tuple[datetime, UUID] | None, limit: int
+) -> list[User]:
+    """Up to `limit` users, the first made first, beginning after a position (created_at, id)."""
+    cursor = conn.cursor(row_factory=class_row(User))
+    await cursor.execute(
+        """
+        SELECT id, email, disabled_at, created_at,
+               ARRAY(SELECT role FROM user_roles WHERE tenant_id = %(tenant_id)s AND user_id = users.id ORDER BY role)
+                   AS roles
+        FROM users
+        WHERE tenant_id = %(tenant_id)s
+          AND (created_at, id) > (coalesce(%(after_at)s::timestamptz, '-infinity'), %(after_id)s::uuid)
+        ORDER BY created_at, id
+        LIMIT %(limit)s
+        """,
+        {
+            "tenant_id": tenant_id,
+            "after_at": after[0] if after else None,
+            "after_id": after[1] if after else UUID(int=0),
+            "limit": limit,
+        },
+    )
+    return await cursor.fetchall()
+
+
+async def set_disabled(conn: Connection, tenant_id: str, user_id: UUID, disabled: bool) -> None:
+    await conn.execute(
+        "UPDATE users SET disabled_at = CASE WHEN %s THEN now() END WHERE tenant_id = %s AND id = %s",
+        [disabled, tenant_id, user_id],
+    )
+
+
+async def replace_roles(conn: Connection, tenant_id: str, user_id: UUID, roles: Collection[str]) -> None:
+    """Gives the user these roles of the tenant, and takes all others away."""
+    await conn.execute("DELETE FROM user_roles WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id])
+    await conn.execute(
+        "INSERT INTO user_roles (tenant_id, user_id, role) SELECT %s, %s, role FROM unnest(%s::text[]) AS role",
+        [tenant_id, user_id, sorted(roles)],
+    )
+
+
+async def list_audit_entries(
+    conn: Connection, tenant_id: str, wanted: AuditFilter, *, after: tuple[datetime, UUID] | None, limit: int
+) -> list[AuditEntry]:
+    """Up to `limit` rows, newest first, beginning after a position (at, id)."""
+    conditions = [sql.SQL("tenant_id = %(tenant_id)s")]
+    # Only the conditions that are asked for, so that each combination has its own plan and index.
+    if wanted.period.start:
+        conditions.append(sql.SQL("at >= %(start)s"))
+    if wanted.period.end:
+        conditions.append(sql.SQL("at < %(end)s"))
+    if wanted.principal is not None:
+        conditions.append(sql.SQL("principal = %(principal)s"))
+    if wanted.action is not None:
+        conditions.append(sql.SQL("action = %(action)s"))
+    if wanted.target is not None:
+        conditions.append(sql.SQL("target = %(target)s"))
+    if after:
+        conditions.append(sql.SQL("(at, id) < (%(after_at)s, %(after_id)s)"))
+    cursor = conn.cursor(row_factory=class_row(AuditEntry))
+    await cursor.execute(
+        sql.SQL(
+            """
+            SELECT id, at, principal, address, action, target, correlation_id, detail
+            FROM audit_log
+            WHERE {conditions}
+            ORDER BY at DESC, id DESC
+            LIMIT %(limit)s
+            """
+        ).format(conditions=sql.SQL(" AND ").join(conditions)),
+        {
+            "tenant_id": tenant_id,
+            "start": wanted.period.start,
+            "end": wanted.period.end,
+            "principal": wanted.principal,
+            "action": wanted.action,
+            "target": wanted.target,
+            "after_at": after[0] if after else None,
+            "after_id": after[1] if after else None,
+            "limit": limit,
+        },
+    )
+    return await cursor.fetchall()

@@ -18,8 +18,9 @@ from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.errors import PermissionDenied, Rejected, UnknownTenant
 from payments_ledger.ledger.period import Period
 from payments_ledger.postgres.database import Database
-from payments_ledger.tenants import admin_queries as queries
-from payments_ledger.tenants.admin_queries import AuditFilter
+from payments_ledger.tenants import queries
+from payments_ledger.tenants.administration import Administrator, Change, lock_tenants, require_right
+from payments_ledger.tenants.queries import AuditFilter
 from payments_ledger.tenants.schemas import (
     NAME,
     PolicyDocument,
@@ -29,18 +30,14 @@ from payments_ledger.tenants.schemas import (
     show_policy,
 )
 from payments_ledger.tenants.use_cases import (
-    Administrator,
     AssignRoles,
-    Change,
     DeletePolicy,
     PutPolicy,
     SetTenantSuspended,
     SetUserDisabled,
     assign_roles,
     delete_policy,
-    lock_tenants,
     put_policy,
-    require_right,
     set_tenant_suspended,
     set_user_disabled,
 )

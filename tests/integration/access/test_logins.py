@@ -15,13 +15,14 @@ from uuid_utils.compat import uuid7
 from payments_ledger.access import attempts, logins, passwords
 from payments_ledger.access import routes as auth_routes
 from payments_ledger.access.attempts import Forgotten, LoginAttempt, MemoryAttempts, RedisAttempts
-from payments_ledger.access.queries import User, insert_user
+from payments_ledger.access.queries import User
 from payments_ledger.access.routes import Credentials
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.errors import TooBusy
 from payments_ledger.postgres.database import Database
 from payments_ledger.process.settings import Settings
 from payments_ledger.redis.pipeline import Pipeline
+from payments_ledger.tenants.queries import insert_user
 from tests.integration.conftest import Api, serving
 from tests.integration.payments.test_routes import assert_problem
 from tests.integration.tenants.test_routes import audit

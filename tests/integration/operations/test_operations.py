@@ -20,7 +20,7 @@ from payments_ledger.payments.payment import Payment
 from payments_ledger.postgres.database import Connection, Database, acting_as
 from payments_ledger.postgres.roles import auditor_role, relay_role
 from payments_ledger.telemetry.tracing import Trace
-from payments_ledger.tenants import admin_queries
+from payments_ledger.tenants.queries import find_tenant
 from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
 
@@ -209,7 +209,7 @@ async def test_the_first_global_administrator_of_a_database_without_demo_users_c
     database_url: str, owner: Database
 ) -> None:
     async with owner.transaction([EVERY_TENANT]) as conn:
-        assert await admin_queries.find_tenant(conn, EVERY_TENANT) is not None
+        assert await find_tenant(conn, EVERY_TENANT) is not None
     email = f"{uuid4()}@test"
     user = await people.create_user(
         database_url, tenant_id=EVERY_TENANT, email=email, password="long enough", roles=frozenset({"admin"})

@@ -25,7 +25,7 @@ from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.queries import find_payment, find_payments_of_orders
 from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
 from payments_ledger.postgres.database import Database
-from payments_ledger.tenants.queries import suspend_tenant
+from payments_ledger.tenants.queries import set_suspended
 from tests.integration.books import BRL_100, ORIGIN, create_a_payment, settle_a_payment
 
 pytestmark = pytest.mark.anyio
@@ -213,7 +213,7 @@ async def test_orders_of_a_suspended_tenant_and_of_nothing_in_one_batch(
     active, suspended = await new_tenant(), await new_tenant()
     await change(database, pay(suspended, "paid"))
     async with database.transaction([suspended]) as conn:
-        await suspend_tenant(conn, suspended)
+        await set_suspended(conn, suspended, True)
     outcomes = await change(
         database,
         pay(suspended, "new"),

@@ -39,9 +39,8 @@ from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.postings import settlement
 from payments_ledger.payments.routes import CREATE
 from payments_ledger.postgres.database import Connection, Database
-from payments_ledger.tenants import admin_queries
 from payments_ledger.tenants import queries as tenants_queries
-from payments_ledger.tenants.admin_queries import AuditFilter
+from payments_ledger.tenants.queries import AuditFilter
 from tests.integration.books import ORIGIN, creation, settle_a_payment
 from tests.integration.conftest import Api
 from tests.integration.schema.test_schema import TABLES
@@ -105,27 +104,27 @@ class World:
 type Case = Callable[[Connection, World], Awaitable[Any]]
 
 CASES: dict[str, Case] = {
-    "admin_queries.find_tenant": lambda conn, w: admin_queries.find_tenant(conn, w.tenant_id),
-    "admin_queries.list_tenants": lambda conn, w: admin_queries.list_tenants(conn),
-    "admin_queries.find_user_id": lambda conn, w: admin_queries.find_user_id(conn, w.tenant_id, f"{w.user_id}@test"),
-    "admin_queries.list_tenants_of_user": lambda conn, w: admin_queries.list_tenants_of_user(conn, "nobody@test"),
-    "admin_queries.lock_tenant": lambda conn, w: admin_queries.lock_tenant(conn, w.tenant_id),
-    "admin_queries.set_suspended": lambda conn, w: admin_queries.set_suspended(conn, w.tenant_id, True),
-    "admin_queries.delete_policy": lambda conn, w: admin_queries.delete_policy(conn, w.tenant_id, "what-roles-permit"),
-    "admin_queries.list_permissions_by_role": lambda conn, w: admin_queries.list_permissions_by_role(conn, w.tenant_id),
-    "admin_queries.find_user": lambda conn, w: admin_queries.find_user(conn, w.tenant_id, w.user_id),
-    "admin_queries.list_users": lambda conn, w: admin_queries.list_users(conn, w.tenant_id, after=None, limit=1000),
-    "admin_queries.set_disabled": lambda conn, w: admin_queries.set_disabled(conn, w.tenant_id, w.user_id, True),
-    "admin_queries.replace_roles": lambda conn, w: admin_queries.replace_roles(conn, w.tenant_id, w.user_id, ["sales"]),
-    "admin_queries.list_audit_entries": lambda conn, w: admin_queries.list_audit_entries(
+    "tenants.find_tenant": lambda conn, w: tenants_queries.find_tenant(conn, w.tenant_id),
+    "tenants.list_tenants": lambda conn, w: tenants_queries.list_tenants(conn),
+    "tenants.find_user_id": lambda conn, w: tenants_queries.find_user_id(conn, w.tenant_id, f"{w.user_id}@test"),
+    "tenants.list_tenants_of_user": lambda conn, w: tenants_queries.list_tenants_of_user(conn, "nobody@test"),
+    "tenants.lock_tenant": lambda conn, w: tenants_queries.lock_tenant(conn, w.tenant_id),
+    "tenants.set_suspended": lambda conn, w: tenants_queries.set_suspended(conn, w.tenant_id, True),
+    "access.delete_policy": lambda conn, w: auth_queries.delete_policy(conn, w.tenant_id, "what-roles-permit"),
+    "tenants.list_permissions_by_role": lambda conn, w: tenants_queries.list_permissions_by_role(conn, w.tenant_id),
+    "tenants.find_user": lambda conn, w: tenants_queries.find_user(conn, w.tenant_id, w.user_id),
+    "tenants.list_users": lambda conn, w: tenants_queries.list_users(conn, w.tenant_id, after=None, limit=1000),
+    "tenants.set_disabled": lambda conn, w: tenants_queries.set_disabled(conn, w.tenant_id, w.user_id, True),
+    "tenants.replace_roles": lambda conn, w: tenants_queries.replace_roles(conn, w.tenant_id, w.user_id, ["sales"]),
+    "tenants.list_audit_entries": lambda conn, w: tenants_queries.list_audit_entries(
         conn, w.tenant_id, AuditFilter(Period()), after=None, limit=1000
     ),
     "audit._insert_records": lambda conn, w: audit._insert_records(conn, [w.record]),
     "audit.record_refusals": lambda conn, w: audit.record_refusals(conn, [w.record]),
     "access.tenants_of_email": lambda conn, w: auth_queries.tenants_of_email(conn, "nobody@test"),
     "access.find_user": lambda conn, w: auth_queries.find_user(conn, w.tenant_id, f"{w.user_id}@test"),
-    "access.insert_roles": lambda conn, w: auth_queries.insert_roles(conn, w.tenant_id, {"r": ["admin"]}),
-    "access.insert_user": lambda conn, w: auth_queries.insert_user(
+    "tenants.insert_roles": lambda conn, w: tenants_queries.insert_roles(conn, w.tenant_id, {"r": ["admin"]}),
+    "tenants.insert_user": lambda conn, w: tenants_queries.insert_user(
         conn, tenant_id=w.tenant_id, user_id=uuid4(), email="new@test", password_hash="x", roles=["ops"]
     ),
     "access.find_user_accesses": lambda conn, w: auth_queries.find_user_accesses(conn, [(w.tenant_id, w.user_id)]),
@@ -182,7 +181,6 @@ CASES: dict[str, Case] = {
     "tenants.update_tenant": lambda conn, w: tenants_queries.update_tenant(
         conn, w.tenant_id, name="x", plan=None, region=None
     ),
-    "tenants.suspend_tenant": lambda conn, w: tenants_queries.suspend_tenant(conn, w.tenant_id),
     "tenants.insert_tenant": lambda conn, w: tenants_queries.insert_tenant(
         conn, tenant_id=w.tenant_id, name="x", plan="x", region="x"
     ),
