@@ -120,6 +120,9 @@ class Database:
         """`server_settings` are PostgreSQL's, on top of SERVER_SETTINGS."""
         self._role = role
         configured = SERVER_SETTINGS | dict(server_settings or {})
+        is_read_only = configured.get("default_transaction_read_only") == "on"
+        # Where we forbid writes ourselves, a refused one says nothing of the server.
+        self._losses = tuple(state for state in _LOSSES if not (is_read_only and state == _READ_ONLY))
         self._opening = _set_locally("role", "payments_ledger.tenant_ids")
         self._opening_values: list[str] = []
         session: dict[str, Any] = {
@@ -130,7 +133,8 @@ class Database:
             # These two are said with BEGIN; afterwards it would be too late.
             if isolation := configured.pop("default_transaction_isolation", None):
                 self._begin += f" ISOLATION LEVEL {isolation}".encode()
-            if configured.pop("default_transaction_read_only", "off") == "on":
+            configured.pop("default_transaction_read_only", None)
+            if is_read_only:
                 self._begin += b" READ ONLY"
             self._opening = _set_locally("role", "payments_ledger.tenant_ids", *configured)
             self._opening_values = list(configured.values())
@@ -203,7 +207,7 @@ class Database:
         except _GAVE_UP_WAITING as error:
             raise TooBusy from error
         except psycopg.Error as error:
-            if not connection.broken and not _is_loss(error):
+            if not connection.broken and not _is_loss(error, self._losses):
                 raise
             # It may be in a state that psycopg cannot bring in order again. The pool replaces it.
             await connection.close()
@@ -275,6 +279,8 @@ _LACKING = (
 # A statement waited too long for a lock, or took too long.
 _GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
+_READ_ONLY = "25006"
+
 # The server ends the session, has no room, or may not write, rather than finding fault with a row: whole classes of
 # SQLSTATE, then single ones (PostgreSQL 16, appendix A). To be told of them here is enough: it has not always hung up
 # by the time that its last words are read.
@@ -283,18 +289,18 @@ _LOSSES = (
     "53",  # insufficient resources: disk, memory, connections
     "57P",  # operator intervention: shut down, crashed, starting up, session idle for too long
     "58",  # system error, outside of PostgreSQL
-    "25006",  # read-only: a standby that was the primary until now
+    _READ_ONLY,  # a standby that was the primary until now
     "25P03",  # idle in transaction for too long: we stood still
     "25P04",  # transaction took too long
 )
 
 
-def _is_loss(error: psycopg.Error) -> bool:
+def _is_loss(error: psycopg.Error, losses: tuple[str, ...]) -> bool:
     """Whether the session was lost, and not a statement refused, whether or not the connection shows it yet."""
     if error.sqlstate is not None:
-        return error.sqlstate.startswith(_LOSSES)
+        return error.sqlstate.startswith(losses)
     if isinstance(error, psycopg.errors.PipelineAborted):
         # What was sent after the statement that failed. If that was not kept quiet, it is what this one hides.
-        return isinstance(error.__context__, psycopg.Error) and _is_loss(error.__context__)
+        return isinstance(error.__context__, psycopg.Error) and _is_loss(error.__context__, losses)
     # Words of psycopg or libpq, not of the server: "the connection is lost", "cannot exit pipeline mode while busy".
     return isinstance(error, psycopg.OperationalError)

@@ -1,5 +1,7 @@
 """Behind a pooler in transaction mode nothing rests on a session: what would be set at its start is set each time."""
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
@@ -66,11 +68,26 @@ async def test_the_audit_sees_one_moment_there_too(database_url: str, database: 
         async with auditor.transaction() as conn:
             shown = await (await conn.execute("SHOW transaction_isolation")).fetchone()
         assert shown == ("repeatable read",)
-        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            async with auditor.transaction() as conn:
-                await conn.execute("DELETE FROM payment_intents")
     results = [
         result async for result in audit.audit(pooled(database_url), INVARIANTS, tenant_id=tenant, bounds=BOUNDS)
     ]
     assert len(results) == len(INVARIANTS)
     assert all(result.ok for result in results)
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+@pytest.mark.parametrize("seen_by", [pooled, str], ids=["pooler", "session"])
+async def test_a_write_in_a_pool_opened_read_only_is_refused_by_name_and_is_no_lost_connection(
+    database_url: str, seen_by: Callable[[str], str], is_waited_for: bool
+) -> None:
+    url, role, settings = seen_by(database_url), auditor_role(database_url), audit.SERVER_SETTINGS
+
+    async def delete(auditor: Database) -> None:
+        async with auditor.transaction() as conn:
+            deleted = await conn.execute("DELETE FROM payment_intents RETURNING id")
+            if is_waited_for:
+                await deleted.fetchall()
+
+    async with opened(Database(url, role=role, pool_size_max=1, server_settings=settings)) as auditor:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            await delete(auditor)
