@@ -1,9 +1,12 @@
-"""How many examples the made-up tests try: the same ones each time by default, many others with a profile.
+"""How much the tests do: enough for each change to the code, or as much as a night has time for.
+
+Made-up examples are the same ones each time by default, many others with a profile:
 
 `pytest --hypothesis-profile=nightly` takes twenty times as many, `long` fifty times, and new ones each time; a failure
-prints how to repeat it.
+prints how to repeat it. Numbers of payments, orders and seconds are larger with TEST_NIGHTLY=1 (scripts/nightly.sh).
 """
 
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -16,6 +19,13 @@ _EVERYWHERE: dict[str, Any] = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow],
 }
+
+_IS_NIGHTLY = os.environ.get("TEST_NIGHTLY") == "1"
+
+
+def scaled[Number: (int, float)](usually: Number, *, nightly: Number) -> Number:
+    """The number for this run; the smaller one still fails when what it tests is taken out."""
+    return nightly if _IS_NIGHTLY else usually
 
 
 def register_profiles() -> None:

@@ -85,8 +85,6 @@ def read_tenant(message: Message) -> tuple[str, TenantMessage]:
         content = parse_exact_json(message.body)
     except json.JSONDecodeError as error:
         raise DeadLetter(f"not JSON: {error.msg}") from None
-    except ArithmeticError:
-        raise DeadLetter("a number is too large or too small") from None
     if not isinstance(content, dict):
         raise DeadLetter("not a JSON object")
     event_type = _event_type(content, message.type)

@@ -144,7 +144,10 @@ async def test_summing_up_while_payments_move_and_others_sum_up_loses_nothing(
 
 
 def add_counts(url: str, number: int, tenants: int) -> None:
-    """So many, as an hour of payments leaves behind without a worker: each moment of 10 s in each tenant is even."""
+    """So many, as an hour of payments leaves behind without a worker: each moment of 10 s in each tenant is even.
+
+    The two that are even share a second, so that no bin's edge comes between them, whatever the clock says.
+    """
     with psycopg.connect(driver_url(url).replace("app:app@", "postgres@")) as conn:
         conn.execute(
             """
@@ -153,7 +156,7 @@ def add_counts(url: str, number: int, tenants: int) -> None:
             FROM generate_series(0, %(number)s - 1) AS n
             CROSS JOIN LATERAL (
                 VALUES ('SETTLED', NULL, 1),
-                       ('AUTHORIZED', date_bin('10 s', now() - make_interval(secs => n %% 3600), 'epoch'), -1)
+                       ('AUTHORIZED', date_bin('10 s', now() - make_interval(secs => n / 2 * 2 %% 3600), 'epoch'), -1)
             ) AS its (status, since, payments)
             WHERE (n / 2 %% 4 = 0) = (status = 'SETTLED')
             """,
