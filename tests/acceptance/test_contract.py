@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.conftest import Engine
+from tests.profiles import scaled
 
-EXAMPLES = 20
+EXAMPLES = scaled(8, nightly=40)
 # Of this tenant nobody else here calls the API: it may end suspended, with policies that deny everything.
 TENANT = "00000000-0000-0000-0000-000000000002"
 

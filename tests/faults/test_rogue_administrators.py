@@ -12,9 +12,10 @@ import pytest
 
 from tests.faults.engine import PROGRAM
 from tests.faults.system import TENANT, System
+from tests.profiles import scaled
 
 PASSWORD = "a long password"
-TRIES = 5
+TRIES = scaled(2, nightly=5)
 # Longer than any process remembers what it was told of a user.
 CLING_SECONDS = 2.5
 

@@ -11,12 +11,13 @@ from tests.faults.faults import CATALOGUE, hold
 from tests.faults.oracle import Verdict, judge
 from tests.faults.soak import soak
 from tests.faults.system import System
+from tests.profiles import scaled
 
 # A short soak; `scripts/soak.sh` has more time.
-SOAK_SECONDS = 20.0
+SOAK_SECONDS = scaled(10.0, nightly=20.0)
 
 # How long sessions are ended one after the other; a minute is the long form.
-TERMINATING_SECONDS = float(os.environ.get("FAULTS_TERMINATING_SECONDS", "8"))
+TERMINATING_SECONDS = float(os.environ.get("FAULTS_TERMINATING_SECONDS", "5"))
 
 # Those of a group strike one after the other, each on a system that was just healed; then the oracle is asked.
 GROUPS = {

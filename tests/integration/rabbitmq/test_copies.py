@@ -61,7 +61,7 @@ async def test_a_message_of_an_unknown_type_is_dead_lettered(
 async def test_a_message_that_must_wait_steps_aside_and_comes_back_with_its_type_and_count(
     rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(copies, "LATER_SECONDS", (0,))
     handled: list[tuple[str, str, int]] = []
 
     async def handle(message: Message) -> None:
@@ -76,14 +76,14 @@ async def test_a_message_that_must_wait_steps_aside_and_comes_back_with_its_type
         await eventually(lambda: len(handled) == 6)
     assert handled[:3] == [(str(number), "it.happened", 0) for number in (1, 2, 3)]
     assert sorted(handled[3:]) == [("1", "it.happened", 1), ("1", "it.happened", 2), ("2", "it.happened", 1)]
-    for name in (queue.name, queue.dead_letters, queue.retry_name(1)):
+    for name in (queue.name, queue.dead_letters, queue.retry_name(0)):
         assert await take_all(rabbitmq_server.url, name) == []
 
 
 async def test_a_message_that_waits_in_vain_is_given_up(
     rabbitmq_server: RabbitmqServer, publisher: RabbitPublisher, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(copies, "LATER_SECONDS", (0,))
     monkeypatch.setattr(handling, "ATTEMPTS_MAX", 2)
     handled: list[int] = []
 

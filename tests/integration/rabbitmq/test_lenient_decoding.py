@@ -4,7 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from payments_ledger.messaging import handling
@@ -21,6 +21,7 @@ from tests.integration.rabbitmq.readers import (
     take_all,
 )
 from tests.poison import BODIES, FOREVER, MICROSECONDS_OF_2026, PROPERTIES, hostile_metadata
+from tests.profiles import examples
 from tests.raw_amqp import (
     headers,
     integer,
@@ -49,7 +50,7 @@ HOSTILE = hostile_metadata("some.queue")
 async def test_a_message_with_hostile_metadata_is_handled_and_if_it_cannot_succeed_a_dead_letter(
     rabbitmq_server: RabbitmqServer, queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(copies, "LATER_SECONDS", (0,))
     monkeypatch.setattr(handling, "ATTEMPTS_MAX", 2)
     heard, encoded = Heard(), hostile_metadata(queue.name)[name]
     async with hearing(rabbitmq_server.url, queue, heard):
@@ -105,10 +106,10 @@ async def test_only_what_cannot_be_read_of_the_metadata_is_left_out(
 async def test_after_any_properties_headers_and_body_the_next_good_message_is_handled_and_nothing_loops(
     rabbitmq_server: RabbitmqServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
+    monkeypatch.setattr(copies, "LATER_SECONDS", (0,))
     monkeypatch.setattr(handling, "ATTEMPTS_MAX", 2)
     url, loop, heard = rabbitmq_server.url, asyncio.get_running_loop(), Heard()
-    examples = taken = 0
+    sent = taken = 0
 
     async def send(encoded: dict[str, bytes], body: bytes, key: bytes) -> bool:
         good = uuid4().bytes
@@ -121,11 +122,11 @@ async def test_after_any_properties_headers_and_body_the_next_good_message_is_ha
         return is_taken
 
     # Hypothesis calls what is not asynchronous, so it has a thread of its own.
-    @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    @examples(40)
     @given(PROPERTIES, BODIES, st.binary(max_size=20).filter(lambda key: b"." not in key))
     def any_message(encoded: dict[str, bytes], body: bytes, key: bytes) -> None:
-        nonlocal examples, taken
-        examples += 1
+        nonlocal sent, taken
+        sent += 1
         taken += asyncio.run_coroutine_threadsafe(send(encoded, body, key), loop).result(60)
 
     async with hearing(url, queue, heard):
@@ -133,10 +134,10 @@ async def test_after_any_properties_headers_and_body_the_next_good_message_is_ha
         # Those that step aside come back after a second, once.
         await asyncio.sleep(1.5)
         shown = rabbitmq_server.control("list_queues", "name", "messages_ready", "messages_unacknowledged")
-    assert taken > examples / 4
+    assert taken > sent / 4
     assert heard.connections == 1
     assert f"{queue.name}\t0\t0" in shown
     # Each once, and once more what steps aside.
     stepped_aside = sum(message.body == b"later" and message.failures > 0 for message in heard.messages)
-    assert len(heard.deliveries) <= examples + taken + stepped_aside
+    assert len(heard.deliveries) <= sent + taken + stepped_aside
     assert stepped_aside <= taken
