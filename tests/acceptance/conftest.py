@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,11 +16,12 @@ from typer.testing import CliRunner, Result
 
 from payments_ledger.cli import app
 from payments_ledger.telemetry.logs import configure_logging
+from tests.engine_process import PROGRAM as PROGRAM
+from tests.engine_process import Process
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 from tests.services import free_port as free_port
 
 SECRET = "a secret of more than thirty-two bytes"
-PROGRAM = Path(sys.executable).with_name("payments-ledger")
 # Long, because several test processes may share the machine's cores; what is awaited is there much sooner.
 START_SECONDS_MAX = 120.0
 
@@ -81,13 +81,31 @@ class Engine:
 
     @contextmanager
     def api(self) -> Iterator[None]:
-        with self.process("api", "--port", str(self.port)):
+        with self._fork("api", "--port", str(self.port)):
             yield
 
     @contextmanager
     def worker(self) -> Iterator[None]:
-        with self.process("worker"):
+        with self._fork("worker"):
             yield
+
+    @contextmanager
+    def _fork(self, *arguments: str) -> Iterator[None]:
+        """As `process` does, but of one that has imported everything already."""
+        process = Process(arguments, self.environment, self.logs / f"{arguments[0]}.log" if self.logs else None)
+        process.start()
+        try:
+            yield
+            if process.is_alive:
+                assert process.terminate() in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+    def install(self) -> None:
+        """Makes its database what `migrate` and `seed` make of it."""
+        for name in ("migrate", "seed"):
+            done = command(self, name)
+            assert done.exit_code == 0, done.output
 
     def wait_until_ready(self) -> None:
         eventually(lambda: httpx.get(f"{self.base_url}/readyz").is_success)
@@ -121,6 +139,5 @@ def engine(postgres: PostgresServer, redis_server: RedisServer, rabbitmq_server:
         "LOG_LEVEL": "WARNING",
     }
     engine = Engine(environment, free_port())
-    engine.run("migrate")
-    engine.run("seed")
+    engine.install()
     return engine

@@ -35,8 +35,7 @@ def own(engine: Engine, postgres: PostgresServer) -> Engine:
         "WORKER_PORT": "0",
     }
     own = Engine(engine.environment | changes, free_port())
-    own.run("migrate")
-    own.run("seed")
+    own.install()
     return own
 
 

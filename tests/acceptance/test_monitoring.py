@@ -169,8 +169,7 @@ def monitored(
         "WORKER_PORT": str(free_port()),
     }
     watched_engine = Engine(engine.environment | variables, free_port())
-    watched_engine.run("migrate")
-    watched_engine.run("seed")
+    watched_engine.install()
     configuration = yaml.safe_load(CONFIGURATION.read_text())
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     here = {"api:8000": watched_engine.base_url, "worker:9001": watched_engine.worker_url}

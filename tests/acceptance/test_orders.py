@@ -58,8 +58,7 @@ def installation(engine: Engine, postgres: PostgresServer) -> Engine:
         "WORKER_PORT": "0",
     }
     engine = replace(engine, environment=engine.environment | changes)
-    engine.run("migrate")
-    engine.run("seed")
+    engine.install()
     return engine
 
 

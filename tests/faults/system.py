@@ -2,7 +2,6 @@
 
 import os
 import random
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from psycopg.rows import TupleRow
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.verify.audit import audit
+from tests.engine_process import Process
 from tests.faults.background import Background
-from tests.faults.engine import PROGRAM, Process
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
@@ -66,7 +65,9 @@ class System:
                 undoing.callback(proxy.close)
             environment = self.environment = self._environment()
             for command in ("migrate", "seed"):
-                subprocess.run([PROGRAM, command], env=environment, check=True, capture_output=True, timeout=120)
+                process = Process((command,), environment, folder / f"{command}.log")
+                process.start()
+                assert process.wait() == 0, process.log()
             ports = random.Random(f"{seed} {os.getpid()}").sample(API_PORTS, 2)
             self.base_urls = [f"http://127.0.0.1:{port}" for port in ports]
             self.apis = [

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.faults.engine import PROGRAM
+from tests.engine_process import PROGRAM
 from tests.faults.system import TENANT, System
 from tests.profiles import scaled
 
