@@ -3,7 +3,7 @@
 #
 # The exit status is 0 only if every check was made and held; each line tells what was seen. Needs curl and python3, and
 # the tenant and user that `payments-ledger seed` adds for it. Where there is no seed, name others: SMOKE_TENANT,
-# SMOKE_EMAIL and SMOKE_PASSWORD, of a user with the role ops.
+# SMOKE_EMAIL and SMOKE_PASSWORD, of a user with the role ops. SMOKE_SETTLE_SECONDS (10): how long a payment may take.
 
 set -euo pipefail
 
@@ -12,7 +12,7 @@ tenant="${SMOKE_TENANT:-tenant_smoke}"
 email="${SMOKE_EMAIL:-smoke@demo}"
 password="${SMOKE_PASSWORD:-smoke123}"
 expected_checks=18
-settle_seconds_max=10
+settle_seconds_max="${SMOKE_SETTLE_SECONDS:-10}"
 checks=0
 failures=0
 answer="$(mktemp)"

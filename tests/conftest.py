@@ -29,25 +29,24 @@ def pytest_report_header() -> str:
 # Whole files go to the next free process (scripts/test.sh), so those that take longest begin first (--durations=40).
 # What runs beside them matters, too: files that mostly wait for something that is away stand beside those that work.
 LONGEST_FIRST = (
-    "acceptance/test_orders.py",
-    "acceptance/test_engine.py",
     "faults/test_services.py",
-    "faults/test_commits.py",
-    "faults/test_soak.py",
-    "faults/test_rogue_administrators.py",
-    "acceptance/test_draining.py",
-    "faults/test_clocks_and_leases.py",
-    "faults/test_clients.py",
-    "faults/test_messages.py",
-    "faults/test_failpoints.py",
-    "acceptance/test_contract.py",
-    "acceptance/test_monitoring.py",
+    "faults/test_processes_and_clients.py",
+    "acceptance/orders/test_consumer.py",
+    "acceptance/test_engine.py",
     "acceptance/test_smoke.py",
+    "acceptance/test_monitoring.py",
+    "acceptance/process/test_draining.py",
     "acceptance/test_limits.py",
+    "integration/rabbitmq/test_lenient_decoding.py",
+    "faults/test_rogue_administrators.py",
+    "acceptance/demo/test_dev.py",
     "acceptance/test_backup.py",
+    "acceptance/test_contract.py",
     "acceptance/test_operator.py",
+    "faults/test_commits.py",
+    "integration/payments/test_gauges.py",
+    "models/test_ledger_model.py",
     "integration/rabbitmq/test_consumer.py",
-    "acceptance/test_dev.py",
 )
 
 

@@ -387,7 +387,7 @@ MUTATIONS = [
         f"{SOURCE}/cli/database.py",
         'if settings.app_env == "production":',
         "if False:",
-        ("tests/acceptance/test_command_line.py", "-k", "seeded"),
+        ("tests/acceptance/cli/test_terminal.py", "-k", "seeded"),
     ),
     Mutation(
         "The edge: a trailer is no header",

@@ -12,8 +12,8 @@ import psycopg
 
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.postgres.roles import runtime_role
+from tests.acceptance.client import confirm, create, logged_in, settled
 from tests.acceptance.conftest import Engine, eventually
-from tests.acceptance.test_engine import confirm, create, logged_in, settled
 from tests.services import PostgresServer
 
 PAYMENTS_BEFORE_THE_DUMP = 20

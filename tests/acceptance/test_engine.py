@@ -3,9 +3,8 @@
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -13,44 +12,19 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.acceptance.client import confirm, create, logged_in, settled
 from tests.acceptance.conftest import Engine, command, eventually
 from tests.profiles import scaled
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
-TENANT = "tenant_demo"
 PAYMENTS = scaled(250, nightly=1000)
 CONNECTIONS = 64
-
-
-@contextmanager
-def logged_in(engine: Engine) -> Iterator[httpx.Client]:
-    """A client that has logged in as the README shows it, once the API is ready."""
-    engine.wait_until_ready()
-    with httpx.Client(base_url=engine.base_url, timeout=10) as client:
-        credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
-        token = client.post("/v1/auth/token", json=credentials).raise_for_status().json()["access_token"]
-        client.headers.update({"Authorization": f"Bearer {token}", "X-Tenant-Id": TENANT})
-        yield client
-
-
-def create(client: httpx.Client, reference: str = "CUST-001", key: str | None = None) -> httpx.Response:
-    text = f'{{"amount": 100.00, "currency": "BRL", "customer_ref": "{reference}"}}'
-    headers = {"Idempotency-Key": key or str(uuid4()), "Content-Type": "application/json"}
-    return client.post("/v1/payment-intents", content=text, headers=headers)
-
-
-def confirm(client: httpx.Client, payment_id: str) -> httpx.Response:
-    return client.post(f"/v1/payment-intents/{payment_id}/confirm", headers={"Idempotency-Key": f"confirm-{uuid4()}"})
 
 
 def at_once(*requests: Callable[[], httpx.Response]) -> list[httpx.Response]:
     """The responses to requests that wait side by side."""
     with ThreadPoolExecutor(len(requests)) as threads:
         return [answer.result() for answer in [threads.submit(request) for request in requests]]
-
-
-def settled(client: httpx.Client, payment_id: str) -> bool:
-    return bool(client.get(f"/v1/payment-intents/{payment_id}").json()["status"] == "SETTLED")
 
 
 def test_the_requests_of_the_readme_lead_to_a_settled_payment(engine: Engine) -> None:

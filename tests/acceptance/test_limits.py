@@ -15,8 +15,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.acceptance.client import TENANT, logged_in
 from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
-from tests.acceptance.test_engine import TENANT, logged_in
 from tests.services import RedisServer
 
 

@@ -16,8 +16,8 @@ from typer.testing import Result
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.postgres.roles import relay_role
 from payments_ledger.schema.migrate import newest_version
+from tests.acceptance.client import TENANT, confirm, create, logged_in, settled
 from tests.acceptance.conftest import PROGRAM, Engine, command, eventually, free_port
-from tests.acceptance.test_engine import TENANT, confirm, create, logged_in, settled
 
 CANNOT = 3
 

@@ -1,6 +1,5 @@
 """scripts/smoke.sh is green on a whole engine and red when a part of it is missing."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -13,29 +12,16 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Engine, free_port
+from tests.acceptance.smoke import SCRIPT, run_smoke, smoke
 from tests.services import PostgresServer, RabbitmqServer, RedisServer
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "smoke.sh"
 
-
-def smoke(base_url: str) -> tuple[int, list[str], str]:
-    """Its exit status, the checks that failed, and its last line."""
-    done = subprocess.run([SCRIPT, base_url], capture_output=True, text=True, timeout=120)
-    lines = done.stdout.splitlines()
-    return done.returncode, [line for line in lines if line.startswith("FAIL")], lines[-1]
-
-
-def test_a_whole_engine_is_green(engine: Engine) -> None:
+def test_a_whole_engine_is_green_and_every_line_tells_what_was_seen(engine: Engine) -> None:
     with engine.api(), engine.worker():
         engine.wait_until_ready()
-        assert smoke(engine.base_url) == (0, [], "18 of 18 checks held.")
-
-
-def test_every_line_tells_what_was_seen(engine: Engine) -> None:
-    with engine.api(), engine.worker():
-        engine.wait_until_ready()
-        done = subprocess.run([SCRIPT, engine.base_url], capture_output=True, text=True, timeout=120)
-    *lines, _ = done.stdout.splitlines()
+        done = run_smoke(engine.base_url)
+    *lines, last = done.stdout.splitlines()
+    assert (done.returncode, last) == (0, "18 of 18 checks held.")
     assert [line for line in lines if not re.fullmatch(r"ok    [a-zA-Z ]+: .+", line)] == []
     created = re.search(r"an intent is created: 201 \(payment ([0-9a-f-]{36})\)", done.stdout)
     assert created
@@ -80,12 +66,8 @@ def logged_in(engine: Engine, email: str, password: str, tenant: str) -> Iterato
 def test_where_nothing_is_made_no_line_is_ok_that_tells_of_it(engine: Engine) -> None:
     with engine.api(), engine.worker():
         engine.wait_until_ready()
-        done = subprocess.run(
-            [SCRIPT, engine.base_url],
-            env=os.environ | {"SMOKE_TENANT": "tenant_demo", "SMOKE_EMAIL": "sales@demo", "SMOKE_PASSWORD": "sales123"},
-            capture_output=True,
-            text=True,
-            timeout=120,
+        done = run_smoke(
+            engine.base_url, SMOKE_TENANT="tenant_demo", SMOKE_EMAIL="sales@demo", SMOKE_PASSWORD="sales123"
         )
     assert done.returncode == 1
     made = [line for line in done.stdout.splitlines() if "created" in line or "exact" in line or "replay" in line]
@@ -102,7 +84,7 @@ def test_nothing_at_all_is_red() -> None:
 def test_a_missing_worker_is_red(engine: Engine) -> None:
     with engine.api():
         engine.wait_until_ready()
-        status, failures, _ = smoke(engine.base_url)
+        status, failures, _ = smoke(engine.base_url, SMOKE_SETTLE_SECONDS="2")
     assert status == 1
     assert any("it settles" in failure for failure in failures)
 
@@ -118,7 +100,7 @@ def test_a_missing_service_is_red_and_named(
         engine.wait_until_ready()
         service.stop()
         try:
-            status, failures, _ = smoke(engine.base_url)
+            status, failures, _ = smoke(engine.base_url, SMOKE_SETTLE_SECONDS="2")
         finally:
             service.start()
     assert status == 1

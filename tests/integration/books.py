@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once
 from payments_ledger.errors import Rejected
+from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.money import Money
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.routes import PATH
@@ -23,6 +24,7 @@ from payments_ledger.payments.use_cases import (
 )
 from payments_ledger.postgres.database import Database
 from payments_ledger.telemetry.tracing import Trace
+from payments_ledger.verify.audit import Result, audit
 
 ORIGIN = Origin("tester", "127.0.0.1", Trace("corr-test"))
 BRL_100 = Money(10_000, "BRL")
@@ -75,3 +77,10 @@ async def settle_a_payment(
         [outcome] = await settle_payments(conn, [SettlePayment(tenant_id, payment.id, ORIGIN)])
     assert isinstance(outcome, Payment)
     return outcome
+
+
+async def broken_checks(url: str, tenant: str, **options: int) -> dict[str, Result]:
+    """What the audit finds broken among the tenant's rows, by the invariants' names."""
+    results = [result async for result in audit(url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS | options)]
+    assert [result.invariant for result in results] == list(INVARIANTS)
+    return {result.invariant.name: result for result in results if not result.ok}

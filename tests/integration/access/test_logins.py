@@ -23,9 +23,9 @@ from payments_ledger.postgres.database import Database
 from payments_ledger.process.settings import Settings
 from payments_ledger.redis.pipeline import Pipeline
 from payments_ledger.tenants.queries import insert_user
+from tests.integration.administration import audit
 from tests.integration.conftest import Api, serving
-from tests.integration.payments.test_routes import assert_problem
-from tests.integration.tenants.test_routes import audit
+from tests.integration.http import assert_problem
 from tests.services import RedisServer
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from payments_ledger.access.tokens import Identity
 from payments_ledger.demo.seed import seed
 from payments_ledger.process.settings import Settings
 from tests.integration.conftest import Api, serving
-from tests.integration.payments.test_routes import BODY, PATH, assert_problem
+from tests.integration.http import BODY, PATH, assert_problem
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio

@@ -25,10 +25,10 @@ from payments_ledger.postgres.roles import runtime_role
 from payments_ledger.process.settings import Settings
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.worker import Worker
+from tests.integration.administration import audit
 from tests.integration.books import confirm_a_payment, create_a_payment
 from tests.integration.conftest import Api, opened, serving
-from tests.integration.payments.test_routes import PATH, assert_problem, create
-from tests.integration.tenants.test_routes import audit
+from tests.integration.http import PATH, assert_problem, create
 from tests.services import PostgresServer, RedisServer
 
 pytestmark = pytest.mark.anyio

@@ -1,7 +1,6 @@
 """Every change and every refusal is a row: who, from where, what, before and after, under which correlation id."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,22 +15,12 @@ from payments_ledger.access.refusals import Refusals
 from payments_ledger.access.tokens import Identity
 from payments_ledger.errors import DatabaseUnavailable, Unauthenticated
 from payments_ledger.postgres.database import Database
+from tests.integration.administration import DENY_ALL, audit, put, rows_of, subject_of
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import PATH, assert_problem, create
-from tests.integration.tenants.test_routes import DENY_ALL, audit, put, subject_of
+from tests.integration.http import PATH, assert_problem, create
 
 pytestmark = pytest.mark.anyio
-
-
-async def rows_of(api: Api, headers: dict[str, str], correlation_id: str, **filters: str) -> list[dict[str, Any]]:
-    """The rows of one request, once they are written."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if rows := [row for row in await audit(api, headers, **filters) if row["correlation_id"] == correlation_id]:
-            return rows
-        await asyncio.sleep(0.05)
-    return []
 
 
 async def test_a_payments_moves_tell_before_and_after(api: Api, tenant: str, database: Database) -> None:

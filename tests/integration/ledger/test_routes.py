@@ -14,7 +14,7 @@ from payments_ledger.payments.postings import settlement
 from payments_ledger.postgres.database import Database
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import assert_problem
+from tests.integration.http import assert_problem
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from payments_ledger.payments.routes import BATCH_BYTES_MAX, PATH
-from tests.integration.commit.test_audit import rows_of
+from tests.integration.administration import rows_of
 from tests.integration.conftest import Api
 
 pytestmark = pytest.mark.anyio

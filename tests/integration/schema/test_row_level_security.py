@@ -43,7 +43,7 @@ from payments_ledger.tenants import queries as tenants_queries
 from payments_ledger.tenants.queries import AuditFilter
 from tests.integration.books import ORIGIN, creation, settle_a_payment
 from tests.integration.conftest import Api
-from tests.integration.schema.test_schema import TABLES
+from tests.integration.schema.tables import TABLES
 
 pytestmark = pytest.mark.anyio
 

@@ -16,27 +16,11 @@ from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import opened
+from tests.integration.schema.tables import TABLES
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
-TABLES = (
-    "tenants",
-    "users",
-    "roles",
-    "user_roles",
-    "payment_intents",
-    "accounts",
-    "ledger_entries",
-    "ledger_postings",
-    "account_totals",
-    "outbox_events",
-    "idempotency_keys",
-    "audit_log",
-    "policies",
-    "orders",
-    "payment_counts",
-)
 # What is the same for all tenants, with the first column of its key; nobody but a migration can change it.
 SHARED_TABLES = {"payment_moves": "before_status", "currencies": "code"}
 

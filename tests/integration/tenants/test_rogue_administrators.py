@@ -13,9 +13,9 @@ import pytest
 from payments_ledger.postgres.database import Database, driver_url
 from payments_ledger.process.settings import Settings
 from payments_ledger.tenants.queries import lock_tenant, set_disabled
+from tests.integration.administration import DENY_ALL, POLICIES, USERS, audit, put, subject_of
 from tests.integration.conftest import Api, serving
-from tests.integration.payments.test_routes import assert_problem
-from tests.integration.tenants.test_routes import DENY_ALL, POLICIES, USERS, audit, put, subject_of
+from tests.integration.http import assert_problem
 
 pytestmark = pytest.mark.anyio
 

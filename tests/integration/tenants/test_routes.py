@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import httpx
-import jwt
 import pytest
 
 from payments_ledger.access import access_cache as access
@@ -13,15 +12,12 @@ from payments_ledger.access.access_cache import STALE_SECONDS_MAX
 from payments_ledger.access.tokens import Identity
 from payments_ledger.api import create_app
 from payments_ledger.process.settings import Settings
+from tests.integration.administration import DENY_ALL, NOBODY, POLICIES, USERS, audit, put, subject_of
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import PATH, assert_problem, create
+from tests.integration.http import PATH, assert_problem, create
 
 pytestmark = pytest.mark.anyio
 
-POLICIES = "/v1/admin/policies"
-USERS = "/v1/admin/users"
-NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
-DENY_ALL = {"effect": "deny"}
 UP_TO_100 = {
     "effect": "deny",
     "actions": ["payments:write"],
@@ -44,23 +40,6 @@ ADMIN_ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/v1/admin/chaos", None),
     ("PUT", "/v1/admin/chaos", {"enabled": False}),
 )
-
-
-def subject_of(headers: dict[str, str]) -> str:
-    token = headers["Authorization"].removeprefix("Bearer ")
-    subject: str = jwt.decode(token, options={"verify_signature": False})["sub"]
-    return subject
-
-
-async def put(api: Api, headers: dict[str, str], name: str, terms: Any) -> httpx.Response:
-    return await api.client.put(f"{POLICIES}/{name}", json=terms, headers=headers)
-
-
-async def audit(api: Api, headers: dict[str, str], **parameters: str) -> list[dict[str, Any]]:
-    response = await api.client.get("/v1/admin/audit", params=parameters, headers=headers)
-    assert response.status_code == 200, response.text
-    entries: list[dict[str, Any]] = response.json()
-    return entries
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ADMIN_ROUTES)

@@ -19,11 +19,18 @@ from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, ref
 from payments_ledger.postgres.database import Connection, Database, driver_url
 from payments_ledger.postgres.roles import auditor_role
 from payments_ledger.verify import audit as auditing
-from payments_ledger.verify.audit import Result, audit
+from payments_ledger.verify.audit import audit
 from payments_ledger.verify.horizon import Horizon
 from payments_ledger.verify.invariant import FAILURES_SHOWN
 from tests import big_book
-from tests.integration.books import BRL_100, ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.books import (
+    BRL_100,
+    ORIGIN,
+    broken_checks,
+    confirm_a_payment,
+    create_a_payment,
+    settle_a_payment,
+)
 from tests.integration.conftest import Api, opened
 from tests.iso_4217 import EXPONENTS
 
@@ -36,12 +43,6 @@ async def fill(database: Database, tenant: str) -> None:
     await confirm_a_payment(database, await create_a_payment(database, tenant))
     await settle_a_payment(database, tenant)
     await settle_a_payment(database, tenant, Money(7, "JPY"))
-
-
-async def broken_checks(url: str, tenant: str, **options: int) -> dict[str, Result]:
-    results = [result async for result in audit(url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS | options)]
-    assert [result.invariant for result in results] == list(INVARIANTS)
-    return {result.invariant.name: result for result in results if not result.ok}
 
 
 def tamper(url: str, tenant: str, statement: str) -> None:

@@ -13,7 +13,7 @@ from payments_ledger.payments import queries as payments_queries
 from payments_ledger.postgres.database import Database
 from payments_ledger.web import request_trail as http
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import BODY, PATH, assert_problem
+from tests.integration.http import BODY, PATH, assert_problem
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from payments_ledger.process.settings import Settings
 from payments_ledger.redis.pipeline import PIPELINE_SECONDS_MAX, Pipeline, RedisUnavailable
 from tests.integration.conftest import Api, serving
-from tests.integration.payments.test_routes import BODY, PATH, assert_problem
+from tests.integration.http import BODY, PATH, assert_problem
 from tests.services import RedisServer
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from payments_ledger.postgres.database import driver_url
+from tests.acceptance.client import TENANT, confirm, create, logged_in
 from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
-from tests.acceptance.test_engine import TENANT, confirm, create, logged_in
 from tests.services import PostgresServer
 
 # Long enough for the test's balancer, which asks ten times a second, on a machine that does other work as well.

@@ -9,7 +9,7 @@ import pytest
 from payments_ledger.api import create_app
 from payments_ledger.process.settings import Settings
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import BODY, PATH, assert_problem
+from tests.integration.http import BODY, PATH, assert_problem
 
 pytestmark = pytest.mark.anyio
 

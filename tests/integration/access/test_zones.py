@@ -4,9 +4,9 @@ import psycopg
 import pytest
 
 from payments_ledger.postgres.database import driver_url
+from tests.integration.administration import DENY_ALL, NOBODY, POLICIES, audit, put, subject_of
 from tests.integration.conftest import Api
-from tests.integration.payments.test_routes import assert_problem, create
-from tests.integration.tenants.test_routes import DENY_ALL, NOBODY, POLICIES, audit, put, subject_of
+from tests.integration.http import assert_problem, create
 
 pytestmark = pytest.mark.anyio
 

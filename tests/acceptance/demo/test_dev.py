@@ -13,7 +13,7 @@ import pytest
 
 from payments_ledger.process.settings import Settings
 from tests.acceptance.conftest import PROGRAM, eventually, free_port
-from tests.acceptance.test_smoke import smoke
+from tests.acceptance.smoke import smoke
 
 
 def dev(data: Path, *arguments: str) -> list[str]:

@@ -6,7 +6,7 @@ import random
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import aio_pika
 import httpx
-import psycopg
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
@@ -28,18 +27,15 @@ from payments_ledger.operations.dead_letters import (
     replay_dead_letters,
 )
 from payments_ledger.operations.users import create_tenant, suspend_tenant
-from payments_ledger.postgres.database import driver_url
-from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.rabbitmq import copies
 from payments_ledger.rabbitmq.copies import MARKS
-from payments_ledger.worker import Worker
 from tests.acceptance.conftest import Engine, command
+from tests.acceptance.worker_here import TENANT, ask, dead_letters_are, eventually, settings_of, worker_in_this_process
 from tests.profiles import scaled
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
-TENANT = "00000000-0000-0000-0000-000000000002"
 CONFIRMED = "order.confirmed"
 CHARGE = "payment.charge_requested"
 DUPLICATES = 100
@@ -135,20 +131,6 @@ async def orders_service(engine: Engine) -> AsyncIterator[OrdersService]:
             # Else it would go on collecting the orders of other tests.
             for name in (engine.environment["ORDERS_QUEUE"], dead_letters_of(engine)):
                 await channel.queue_delete(name)
-
-
-async def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (answer := condition()):
-            await asyncio.sleep(0.05)
-        return answer
-
-
-def ask(engine: Engine, statement: str, *parameters: Any, tenant: str = TENANT) -> list[tuple[Any, ...]]:
-    """What the database says of the tenant, as the schema's owner."""
-    with psycopg.connect(driver_url(engine.environment["DATABASE_URL"])) as conn:
-        conn.execute("SELECT set_config('payments_ledger.tenant_ids', %s, true)", [tenant])
-        return conn.execute(statement, parameters).fetchall()
 
 
 def captured(order_id: str, **changes: Any) -> bytes:
@@ -293,23 +275,6 @@ BAD_INPUTS = [
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "LATER_SECONDS", (1,))
     monkeypatch.setattr(handling, "ATTEMPTS_MAX", 2)
-
-
-@asynccontextmanager
-async def worker_in_this_process(settings: Settings) -> AsyncIterator[None]:
-    working = asyncio.create_task(Worker(settings).run())
-    try:
-        yield
-    finally:
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
-
-
-def settings_of(engine: Engine, **changes: Any) -> Settings:
-    names = ("DATABASE_URL", "RABBITMQ_URL", "JWT_SECRET", "ORDERS_QUEUE")
-    own: dict[str, Any] = {name.lower(): engine.environment[name] for name in names if name in engine.environment}
-    return Settings(_env_file=None, redis_url=MEMORY_URL, orders_integration_enabled=True, **own, **changes)
 
 
 async def take_all(channel: AbstractChannel, queue_name: str) -> list[AbstractIncomingMessage]:
@@ -536,12 +501,6 @@ async def test_what_a_sender_wrote_is_shown_to_the_operator_and_not_obeyed_by_th
     for text in texts:
         assert not set(ESCAPES.replace("title", "").replace("[2J", "").replace("]0;", "").replace("2J", "")) & set(text)
         assert "\\u001b" in text
-
-
-async def dead_letters_are(settings: Settings, count: int) -> None:
-    async with asyncio.timeout(20):
-        while len(await list_dead_letters(settings)) != count:
-            await asyncio.sleep(0.05)
 
 
 async def test_a_replayed_order_is_paid_once_its_cause_is_gone(

@@ -15,7 +15,7 @@ from payments_ledger.operations.dead_letters import drop_dead_letters, list_dead
 from payments_ledger.process.settings import Settings
 from payments_ledger.rabbitmq.connection import connected
 from tests.acceptance.conftest import Engine
-from tests.acceptance.test_orders import ask, dead_letters_are, eventually, settings_of, worker_in_this_process
+from tests.acceptance.worker_here import ask, dead_letters_are, eventually, settings_of, worker_in_this_process
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests.acceptance.client import confirm, create, logged_in, settled
 from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
-from tests.acceptance.test_engine import confirm, create, logged_in, settled
 
 HTTP_SPAN = "POST /v1/payment-intents/{payment_id}/confirm"
 
