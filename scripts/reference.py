@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -39,8 +39,29 @@ ERRORS_INTRODUCTION = """\
 Every error is a problem document (RFC 9457, `application/problem+json`). Programs should branch on `code`; `detail` is
 for people and may change."""
 SETTINGS_INTRODUCTION = """\
-Read once when a process starts, from the environment or from a file `.env` in the working directory. The environment
-takes precedence."""
+Read once when a process starts, from the environment or from a file `.env` in the working directory
+([.env.example](../../.env.example)). The environment takes precedence. `./scripts/dev.sh` sets `DATABASE_URL`,
+`REDIS_URL`, `RABBITMQ_URL`, `JWT_SECRET`, `LOG_LEVEL` and `LOG_FORMAT` itself."""
+# What is read elsewhere than in Settings: name, default, meaning.
+ENVIRONMENT_ONLY = (
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Where traces go, over OTLP/HTTP; OpenTelemetry's other variables apply too."),
+    (
+        "LEDGER_DATA",
+        "`.ledger`",
+        "Data folder of `payments-ledger dev`. Commands without a `DATABASE_URL` look for its engine there.",
+    ),
+)
+COMPOSE_ONLY = (
+    ("POSTGRES_PASSWORD", "made by `up.sh`", "Password of the role `app`, which owns the database."),
+    ("POSTGRES_SUPERUSER_PASSWORD", "made by `up.sh`", "Password of the role `postgres`, for operators."),
+    ("REDIS_PASSWORD", "made by `up.sh`", "Password of Redis."),
+    ("RABBITMQ_USER", "`ledger`", "User of RabbitMQ."),
+    ("RABBITMQ_PASSWORD", "made by `up.sh`", "Password of that user."),
+    ("GRAFANA_PASSWORD", "made by `up.sh`", "Password of Grafana's user `admin`."),
+)
+COMPOSE_INTRODUCTION = """\
+Docker Compose also reads these, for its services. It sets `DATABASE_URL`, `REDIS_URL`, `RABBITMQ_URL` and `WORKER_PORT`
+itself."""
 # Not within code: neither after nor before a backtick.
 NAME = re.compile(r"(?<![`\w-])(?:[A-Z]+(?:_[A-Z]+)+|(?:X-)?[A-Z][a-z]+(?:-[A-Z][A-Za-z]*)+)(?![`\w-])")
 TYPE_NAMES = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", SecretStr: "secret"}
@@ -72,16 +93,28 @@ def status_of_class(error: type[LedgerError]) -> HTTPStatus:
 
 
 def settings_page() -> str:
-    """Every setting with its type, its default and its meaning."""
+    """Every setting with its type, its default and its meaning, and the variables that are read elsewhere."""
     rows = [row_of(name, field) for name, field in Settings.model_fields.items() if name not in FOR_TESTS]
-    table = "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows])
-    return f"{GENERATED}\n\n# Settings\n\n{SETTINGS_INTRODUCTION}\n\n{table}\n"
+    parts = [GENERATED, "# Settings", SETTINGS_INTRODUCTION, table("variable", "type", "default", "meaning", rows=rows)]
+    for title, introduction, variables in (
+        ("## From the environment only", "These are not read from `.env`.", ENVIRONMENT_ONLY),
+        ("## Docker Compose", COMPOSE_INTRODUCTION, COMPOSE_ONLY),
+    ):
+        rows = [(anchored(name), default, meaning) for name, default, meaning in variables]
+        parts += [title, introduction, table("variable", "default", "meaning", rows=rows)]
+    return "\n\n".join(parts) + "\n"
 
 
-def row_of(name: str, field: FieldInfo) -> str:
-    variable = name.upper()
-    cells = (f'<a id="{variable}"></a>`{variable}`', type_of(field), default_of(field), meaning_of(name, field))
-    return f"| {' | '.join(cells)} |"
+def table(*header: str, rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows))
+
+
+def row_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+    return anchored(name.upper()), type_of(field), default_of(field), markdown(field.description or "")
+
+
+def anchored(variable: str) -> str:
+    return f'<a id="{variable}"></a>`{variable}`'
 
 
 def type_of(field: FieldInfo) -> str:
@@ -107,14 +140,6 @@ def default_of(field: FieldInfo) -> str:
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{text}`"
-
-
-def meaning_of(name: str, field: FieldInfo) -> str:
-    """What the class says of the setting; where it says nothing, what the README's table does."""
-    if field.description:
-        return markdown(field.description)
-    row = re.search(rf"^\| {name.upper()} \|[^|]*\|([^|]*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return row[1].strip() if row else ""
 
 
 def markdown(text: str) -> str:

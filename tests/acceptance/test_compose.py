@@ -107,16 +107,15 @@ def test_compose_is_fit_for_production_with_random_secrets_and_does_not_seed_the
     Settings(_env_file=None, **{name.lower(): value for name, value in environment.items()})  # type: ignore[arg-type]
 
 
-def test_settings_example_compose_and_readme_name_the_same_variables() -> None:
+def test_settings_example_compose_and_reference_name_the_same_variables() -> None:
     """What each has besides: Compose's own variables, OpenTelemetry's, and the data folder of dev.sh."""
     composes_own = {*SECRETS, "RABBITMQ_USER"} - SETTINGS
     outside = {"OTEL_EXPORTER_OTLP_ENDPOINT", "LEDGER_DATA"}
     documented = SETTINGS - {"FAILPOINTS"} | outside | composes_own
     example = re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert sorted(example) == sorted(documented)
-    for readme in ("README.md", "README.pt-BR.md"):
-        table = re.findall(r"^\| ([A-Z][A-Z_]+) \|", (ROOT / readme).read_text(), re.MULTILINE)
-        assert sorted(table) == sorted(documented), readme
+    reference = (ROOT / "docs/reference/settings.md").read_text()
+    assert sorted(re.findall(r'<a id="([A-Z_]+)">', reference)) == sorted(documented)
     passed_on = {name for name in SERVICES["api"]["environment"] if not name.startswith("OTEL_")}
     assert passed_on == SETTINGS - {"FAILPOINTS"}
 
@@ -287,7 +286,7 @@ def is_healthy(service: str, port: int) -> bool:
     return subprocess.run([sys.executable, *arguments[:-1], script], capture_output=True).returncode == 0
 
 
-def test_the_ports_are_those_of_the_readme_and_published_on_loopback_only() -> None:
+def test_the_ports_are_those_of_the_documents_and_published_on_loopback_only() -> None:
     ports = {port for service in SERVICES.values() for port in service.get("ports", [])}
     assert ports == {f"127.0.0.1:{port}:{port}" for port in (8000, 15672, 9090, 3000)}
 
