@@ -124,7 +124,7 @@ class PostgresServer:
         return self._server.url(name).replace("app:app@", f"{owner}@" if owner != "app" else "app:app@")
 
     def create_backup_role(self, name: str) -> None:
-        """Makes a user who may read every row and change none (docs/how-to/operations.md)."""
+        """Makes a user who may read every row and change none (docs/how-to/backup.md)."""
         with self._server.connect_as_superuser() as conn:
             conn.execute(sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS").format(sql.Identifier(name)))
             conn.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))

@@ -1,4 +1,4 @@
-"""Backup and restoration as docs/how-to/operations.md has them: a dump under load becomes a new installation."""
+"""Backup and restoration as docs/how-to/backup.md has them: a dump under load becomes a new installation."""
 
 import os
 import subprocess

@@ -29,9 +29,9 @@ def test_a_whole_engine_is_green_and_every_line_tells_what_was_seen(engine: Engi
 
 
 def test_no_policy_of_another_tenant_is_in_its_way_and_its_payments_stay_small(engine: Engine) -> None:
-    """The policies are those of the README's example."""
-    readme = (SCRIPT.parents[1] / "README.md").read_text()
-    policies = re.findall(r"/v1/admin/policies/([a-z-]+) .*?-d '(.*?)'", readme, re.DOTALL)
+    """The policies are those of the how-to page."""
+    page = (SCRIPT.parents[1] / "docs/how-to/policies.md").read_text()
+    policies = re.findall(r"-X PUT \S+/v1/admin/policies/([a-z-]+) .*?-d '(.*?)'", page, re.DOTALL)
     assert len(policies) == 2
     with engine.api(), engine.worker():
         engine.wait_until_ready()
