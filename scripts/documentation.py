@@ -20,7 +20,7 @@ BUILD = ROOT / ".docs"
 SOURCE = BUILD / "source"
 SITE = BUILD / "site"
 # Folders whose pages are listed by title, because other documents link to the folder.
-LISTED = {"docs/decisions": "Decisions", "docs/runbooks": "Runbooks"}
+LISTED = {"docs/runbooks": "Runbooks"}
 # What a browser fetches by itself. Only these may not come from elsewhere; a link may lead anywhere.
 FETCHED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("link", "href")}
 
