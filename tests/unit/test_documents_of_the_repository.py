@@ -51,3 +51,15 @@ def pages(entry: object) -> Iterator[str]:
         case list():
             for value in entry:
                 yield from pages(value)
+
+
+@pytest.mark.parametrize("name", ["guarantees", "security"])
+def test_the_tests_that_a_page_names_exist(name: str) -> None:
+    text = (ROOT / f"docs/explanation/{name}.md").read_text()
+    sources = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    functions = {test for source in sources.values() for test in re.findall(r"def (test_\w+)\(", source)}
+    files = {str(path.relative_to(ROOT / "tests")) for path in sources}
+    named = set(re.findall(r"`(?:[\w/]+\.py::)?(test_\w+)(?!\w|\.py)", text))
+    assert named
+    assert named <= functions
+    assert set(re.findall(r"`(?:tests/)?((?:unit|integration|faults|acceptance|models)/[\w/]+\.py)", text)) <= files
