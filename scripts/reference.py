@@ -36,8 +36,8 @@ FRAMEWORK_CODES = {
     ),
 }
 ERRORS_INTRODUCTION = """\
-Every error is a problem document (RFC 9457, `application/problem+json`). Programs should branch on `code`; `detail` is
-for people and may change."""
+Every error is a problem document (RFC 9457, `application/problem+json`), whose form [API](api.md#errors) describes.
+Programs should branch on `code`; `detail` is for people and may change."""
 SETTINGS_INTRODUCTION = """\
 Read once when a process starts, from the environment or from a file `.env` in the working directory
 ([.env.example](../../.env.example)). The environment takes precedence. `./scripts/dev.sh` sets `DATABASE_URL`,
