@@ -1,5 +1,6 @@
 """The decisions and the navigation of the documentation are complete."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -63,3 +64,16 @@ def test_the_tests_that_a_page_names_exist(name: str) -> None:
     assert named
     assert named <= functions
     assert set(re.findall(r"`(?:tests/)?((?:unit|integration|faults|acceptance|models)/[\w/]+\.py)", text)) <= files
+
+
+def test_the_reference_lists_every_route_of_the_openapi_document() -> None:
+    """A row may name several methods, and several last words of a path: `POST /v1/a/b, …/c`."""
+    text = (ROOT / "docs/reference/api.md").read_text()
+    listed = {
+        (method, path if alternative is None else f"{path.rpartition('/')[0]}/{alternative}")
+        for methods, path, more in re.findall(r"^\| ([A-Z, ]+) (/[^ ,|]*)(?:, …/(\w+))? \|", text, re.MULTILINE)
+        for method in methods.split(", ")
+        for alternative in (None, more or None)
+    }
+    served = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
+    assert {(method.upper(), path) for path, operations in served.items() for method in operations} == listed
