@@ -134,9 +134,17 @@ class System:
         return psycopg.connect(driver_url(self._direct_url).replace("app:app@", "postgres@"), autocommit=True)
 
     def count_in_transaction(self) -> int:
-        """How many sessions of clients are in a transaction and wait for their client."""
+        """How many sessions of clients are in a transaction and wait for their client.
+
+        Within a pipeline PostgreSQL calls such a session active: it is idle only after a Sync.
+        """
         with self.owner() as conn:
-            row = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'").fetchone()
+            row = conn.execute(
+                """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE backend_type = 'client backend' AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+                """
+            ).fetchone()
         return row[0] if row else 0
 
     def verify(self) -> list[str]:
