@@ -60,9 +60,9 @@ def test_status_shows_a_whole_engine_and_says_so_by_its_exit_status(engine: Engi
     ("variables", "fault"),
     [
         ({}, "No worker consumes payments.events."),
-        ({"DATABASE_URL": "postgresql://app:app@127.0.0.1:{port}/app"}, "PostgreSQL does not serve"),
-        ({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, "Redis is away"),
-        ({"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:{port}/"}, "RabbitMQ is away"),
+        ({"DATABASE_URL": "postgresql://app:app@127.0.0.1:{port}/app"}, "Cannot reach PostgreSQL"),
+        ({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, "Cannot reach Redis"),
+        ({"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:{port}/"}, "Cannot reach RabbitMQ"),
     ],
 )
 def test_status_names_what_is_down_and_exits_with_one(engine: Engine, variables: dict[str, str], fault: str) -> None:
@@ -202,7 +202,7 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("redis_url", "said"), [("memory://", "Restart the API"), ("redis://127.0.0.1:1/0", "Redis cannot be reached")]
+    ("redis_url", "said"), [("memory://", "Restart the API"), ("redis://127.0.0.1:1/0", "Cannot reach Redis")]
 )
 def test_without_a_redis_that_answers_nobody_is_unlocked(engine: Engine, redis_url: str, said: str) -> None:
     done = command(engine, "users", "unlock", "ops@demo", "--tenant", TENANT, REDIS_URL=redis_url)

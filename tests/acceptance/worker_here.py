@@ -7,11 +7,11 @@ from typing import Any
 
 import psycopg
 
-from payments_ledger.operations.dead_letters import list_dead_letters
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.worker import Worker
 from tests.acceptance.conftest import Engine
+from tests.acceptance.operations import list_dead_letters
 
 TENANT = "00000000-0000-0000-0000-000000000002"
 

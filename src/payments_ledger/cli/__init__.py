@@ -4,16 +4,14 @@ from typing import Annotated
 
 import typer
 
-from payments_ledger.cli import database as books
-from payments_ledger.cli import dead_letters, outbox, processes, status, tenants, users
-from payments_ledger.cli import reference as documents
+from payments_ledger.cli import database, dead_letters, outbox, processes, reference, status, tenants, users, verify
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="A payments engine with a double-entry ledger.",
-    epilog="Exit status: 0 done; 1 refused, or something does not hold; 2 the command line is not understood; "
-    "3 something it needs is away, not set up or not permitted; 130 interrupted.",
+    epilog="Exit status: 0 success; 1 refused, or an invariant does not hold; 2 invalid command line; "
+    "3 a service is unreachable, not set up or not permitted; 130 interrupted.",
 )
 
 
@@ -33,25 +31,25 @@ def options(
 ) -> None: ...
 
 
-serve = app.command(rich_help_panel="Run it")
+serve = app.command(rich_help_panel="Run")
 serve(processes.api)
 serve(processes.worker)
 serve(processes.dev)
 
-look = app.command(rich_help_panel="Look at it")
-look(status.status)
-look(outbox.tail)
-look(books.verify)
+inspect = app.command(rich_help_panel="Inspect")
+inspect(status.status)
+inspect(outbox.tail)
+inspect(verify.verify)
 
-app.add_typer(tenants.commands, name="tenants", rich_help_panel="Set it up")
-app.add_typer(users.commands, name="users", rich_help_panel="Set it up")
-prepare = app.command(rich_help_panel="Set it up")
-prepare(books.migrate)
-prepare(books.seed)
+app.add_typer(tenants.commands, name="tenants", rich_help_panel="Set up")
+app.add_typer(users.commands, name="users", rich_help_panel="Set up")
+prepare = app.command(rich_help_panel="Set up")
+prepare(database.migrate)
+prepare(database.seed)
 
-app.add_typer(outbox.commands, name="outbox", rich_help_panel="Put it right")
-app.add_typer(dead_letters.commands, name="dead-letters", rich_help_panel="Put it right")
+app.add_typer(outbox.commands, name="outbox", rich_help_panel="Repair")
+app.add_typer(dead_letters.commands, name="dead-letters", rich_help_panel="Repair")
 
-describe = app.command(rich_help_panel="Describe it")
-describe(documents.openapi)
-describe(documents.asyncapi)
+describe = app.command(rich_help_panel="Schemas")
+describe(reference.openapi)
+describe(reference.asyncapi)

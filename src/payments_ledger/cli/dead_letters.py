@@ -1,10 +1,12 @@
-"""`dead-letters`: messages that could not be handled; look at them, put them back, drop them."""
+"""`dead-letters`: messages that could not be handled: list, show, replay, drop."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from payments_ledger.cli.session import operate, operator
+from payments_ledger.cli.settings import read_settings
 from payments_ledger.cli.terminal import (
     CANNOT,
     Json,
@@ -12,20 +14,18 @@ from payments_ledger.cli.terminal import (
     print_columns,
     print_json,
     progress_bar,
-    read_settings,
-    run,
     say,
 )
 
 if TYPE_CHECKING:
     from payments_ledger.operations.dead_letters import DeadLetter
 
-commands = typer.Typer(no_args_is_help=True, help=__doc__.partition(": ")[2].capitalize())
+commands = typer.Typer(no_args_is_help=True, help="Messages that could not be handled: list, show, replay, drop.")
 
 # As in operations/dead_letters.py, which is only imported when it is needed.
 LIST_LENGTH_MAX = 1000
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids from the list, or how they begin.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids from the list, or their beginnings.")]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
@@ -34,11 +34,11 @@ def list_(
     json: Json = False,
     limit: Annotated[int, typer.Option(min=1, max=LIST_LENGTH_MAX, help="Of each queue.")] = 100,
 ) -> None:
-    """List the oldest dead letters of each queue, with the reason of each."""
+    """List the oldest dead letters of each queue, each with its reason."""
     from payments_ledger.operations.dead_letters import list_dead_letters
 
     settings = read_settings()
-    letters = run(settings, list_dead_letters(settings, limit=limit))
+    letters = operate(settings, lambda database: list_dead_letters(database, settings, limit=limit))
     if json:
         print_json(*letters)
         return
@@ -50,13 +50,14 @@ def list_(
 
 
 @commands.command()
-def show(id: Annotated[str, typer.Argument(help="Id, or how it begins.")], json: Json = False) -> None:  # noqa: A002
+def show(id: Annotated[str, typer.Argument(help="Id, or its beginning.")], json: Json = False) -> None:  # noqa: A002
     """Show one dead letter with its headers and body."""
     from payments_ledger.operations.dead_letters import having_ids, list_dead_letters
 
     settings = read_settings()
     is_wanted = having_ids([id])
-    letters = [letter for letter in run(settings, list_dead_letters(settings)) if is_wanted(letter)]
+    found = operate(settings, lambda database: list_dead_letters(database, settings))
+    letters = [letter for letter in found if is_wanted(letter)]
     if not letters:
         fail(f"There is no dead letter {id}.", "See payments-ledger dead-letters list.")
     for letter in letters:
@@ -73,7 +74,7 @@ def show(id: Annotated[str, typer.Argument(help="Id, or how it begins.")], json:
 
 @commands.command()
 def replay(ids: Ids = None, all_: All = False, json: Json = False) -> None:
-    """Put dead letters back into the queue they came from. The audit log tells who did it.
+    """Put dead letters back into the queue they came from. The audit log records who did it.
 
     Can be repeated: handling a message twice does no harm.
     """
@@ -82,16 +83,19 @@ def replay(ids: Ids = None, all_: All = False, json: Json = False) -> None:
     settings, wanted = read_settings(), _chosen(ids, all_)
     with progress_bar() as progress:
         bar = progress.add_task("Replaying")
-        work = replay_dead_letters(
-            settings, wanted, lambda done, total: progress.update(bar, completed=done, total=total)
+
+        def show_progress(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        letters = operate(
+            settings, lambda database: replay_dead_letters(database, operator(), settings, wanted, show_progress)
         )
-        letters = run(settings, work)
-    _tell("Replayed", letters, json)
+    _print("Replayed", letters, json)
 
 
 @commands.command()
 def drop(ids: Ids = None, all_: All = False, json: Json = False) -> None:
-    """Remove dead letters for good. The audit log tells who did it."""
+    """Remove dead letters for good. The audit log records who did it."""
     from payments_ledger.operations.dead_letters import drop_dead_letters, in_memory
 
     settings, wanted = read_settings(), _chosen(ids, all_)
@@ -100,22 +104,25 @@ def drop(ids: Ids = None, all_: All = False, json: Json = False) -> None:
         fail(what, "Remove the cause, then: payments-ledger dead-letters replay.", CANNOT)
     with progress_bar() as progress:
         bar = progress.add_task("Dropping")
-        work = drop_dead_letters(
-            settings, wanted, lambda done, total: progress.update(bar, completed=done, total=total)
+
+        def show_progress(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        letters = operate(
+            settings, lambda database: drop_dead_letters(database, operator(), settings, wanted, show_progress)
         )
-        letters = run(settings, work)
-    _tell("Dropped", letters, json)
+    _print("Dropped", letters, json)
 
 
 def _chosen(ids: list[str] | None, all_: bool) -> "Callable[[DeadLetter], bool]":
     from payments_ledger.operations.dead_letters import having_ids
 
     if bool(ids) == all_:
-        raise typer.BadParameter("Say which: ids from payments-ledger dead-letters list, or --all.")
+        raise typer.BadParameter("Name dead letters by id (payments-ledger dead-letters list), or give --all.")
     return having_ids(ids) if ids else lambda _: True
 
 
-def _tell(done: str, letters: "list[DeadLetter]", json: bool) -> None:
+def _print(done: str, letters: "list[DeadLetter]", json: bool) -> None:
     if json:
         print_json(*letters)
     else:

@@ -1,4 +1,4 @@
-"""The engine that `payments-ledger dev` runs: a command that is told of no database finds it by its data folder."""
+"""The engine that `payments-ledger dev` runs: a command without DATABASE_URL finds it by its data folder."""
 
 import os
 from pathlib import Path
@@ -28,9 +28,9 @@ def with_embedded_engine(settings: "Settings") -> "Settings":
 
     postgres = EmbeddedPostgres(folder / "postgres")
     if not postgres.is_listening():
-        what = f"The engine in {folder} is not running, and DATABASE_URL names no other one."
+        what = f"The engine in {folder} is not running, and DATABASE_URL is not set."
         fail(what, "Start it with ./scripts/dev.sh, or set DATABASE_URL.", CANNOT)
     errors.print(f"Using the engine in {folder}.", style="dim", markup=False, highlight=False, soft_wrap=True)
-    # As demo/dev.py has it, whatever the environment says.
+    # As in demo/dev.py, whatever the environment says.
     services = {"database_url": postgres.url(), "redis_url": MEMORY_URL, "rabbitmq_url": MEMORY_URL}
     return settings.model_copy(update=services)

@@ -1,4 +1,4 @@
-"""Text from outside for a terminal: messages, tenants and database rows may hold what a terminal would obey."""
+"""Text from outside for a terminal: messages, tenants and database rows may hold control sequences."""
 
 import re
 
@@ -8,5 +8,5 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u
 
 
 def printable(text: str) -> str:
-    """One line that a terminal shows and does not obey; in a JSON text the escapes mean what they stand for."""
+    """One line without control sequences; in JSON the escapes stand for the same characters."""
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

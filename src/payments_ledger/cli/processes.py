@@ -1,4 +1,4 @@
-"""`api`, `worker` and `dev`: the commands that serve until they are told to stop."""
+"""`api`, `worker` and `dev`: the commands that run until they are asked to stop."""
 
 import asyncio
 import errno
@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from payments_ledger.cli.embedded import DATA_FOLDER, DATA_VARIABLE
-from payments_ledger.cli.terminal import CANNOT, INTERRUPTED, fail, read_settings, until_signalled
+from payments_ledger.cli.settings import read_settings
+from payments_ledger.cli.terminal import CANNOT, INTERRUPTED, fail, until_signalled
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -22,9 +23,10 @@ def api(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
 ) -> None:
-    """Serve the HTTP API. It starts without PostgreSQL and serves as soon as that is there.
+    """Serve the HTTP API. It starts without PostgreSQL, and is ready once that is reachable.
 
-    SIGTERM: /readyz says so for SHUTDOWN_GRACE_SECONDS, then it finishes what it has taken, and ends. Twice: at once.
+    On SIGTERM /readyz reports draining for SHUTDOWN_GRACE_SECONDS, then in-flight requests are finished. A second
+    SIGTERM ends it immediately.
     """
     import uvicorn
 
@@ -45,7 +47,7 @@ def api(
         # X-Forwarded-For is read by the application, and only from TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=15,
-        # How long a process may take to begin: on a busy machine longer than the default 5 s, after which it is killed.
+        # How long a process may take to start: on a busy machine longer than the default 5 s, after which it is killed.
         timeout_worker_healthcheck=60,
     )
     sockets = [_bind(host, port, "--port")]
@@ -64,7 +66,7 @@ def api(
 def worker(
     host: Annotated[str, typer.Option(help="Address for health and metrics; their port is WORKER_PORT.")] = "127.0.0.1",
 ) -> None:
-    """Publish the outbox, settle what was authorized, clear what ran out."""
+    """Publish events, settle authorized payments, purge expired idempotency keys, audit the books."""
     import uvloop
 
     from payments_ledger.process import failpoints
@@ -83,7 +85,7 @@ def worker(
 
 
 def _bind(host: str, port: int, setting: str) -> socket.socket:
-    """The port for a server to listen at; ends the command if it cannot be had."""
+    """A socket that listens on the port; ends the command if that is not possible."""
     from payments_ledger.web.server import bind
 
     try:
@@ -92,18 +94,18 @@ def _bind(host: str, port: int, setting: str) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             what = f"Port {port} is taken."
         else:
-            what = f"Port {port} of {host} cannot be had: {os.strerror(error.errno) if error.errno else error}."
-        fail(what, f"Choose another with {setting}, or stop what has it.", CANNOT)
+            what = f"Cannot listen on port {port} of {host}: {os.strerror(error.errno) if error.errno else error}."
+        fail(what, f"Choose another port with {setting}, or stop what uses it.", CANNOT)
 
 
 def dev(
     port: Port = 8000,
     once: Annotated[bool, typer.Option("--once", help="Exit after the demonstration.")] = False,
     data: Annotated[
-        Path, typer.Option(help="Folder of the embedded PostgreSQL. Delete it to begin anew.", envvar=DATA_VARIABLE)
+        Path, typer.Option(help="Folder of the embedded PostgreSQL. Delete it to start over.", envvar=DATA_VARIABLE)
     ] = Path(DATA_FOLDER),
 ) -> None:
-    """Run everything on an embedded PostgreSQL, walk one payment to SETTLED, then serve until Ctrl-C."""
+    """Run everything on an embedded PostgreSQL, take one payment to SETTLED, then serve until Ctrl-C."""
     from payments_ledger.demo.embedded_postgres import EmbeddedPostgresError
 
     try:

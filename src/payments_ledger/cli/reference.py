@@ -1,17 +1,18 @@
-"""`openapi` and `asyncapi`: the documents of what the engine serves and sends, made from its types."""
+"""`openapi` and `asyncapi`: the schemas of what the engine serves and sends, made from its types."""
 
 import json as json_format
 
 import typer
 
-from payments_ledger.cli.terminal import Json, print_json, read_settings
+from payments_ledger.cli.settings import read_settings
+from payments_ledger.cli.terminal import Json, print_json
 
 
 def openapi() -> None:
     """Print the OpenAPI document of the HTTP API, in JSON."""
     from payments_ledger.api import create_app
 
-    typer.echo(json_format.dumps(create_app(read_settings(asks=False)).openapi(), indent=2, ensure_ascii=False))
+    typer.echo(json_format.dumps(create_app(read_settings(connects=False)).openapi(), indent=2, ensure_ascii=False))
 
 
 def asyncapi(json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""`status`: everything at one look, and exit status 1 when something is down."""
+"""`status`: an overview of the engine, and exit status 1 when something is down."""
 
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from payments_ledger.cli.printable import printable
-from payments_ledger.cli.terminal import REFUSED, Json, age, errors, print_json, read_settings, run
+from payments_ledger.cli.session import operate
+from payments_ledger.cli.settings import read_settings
+from payments_ledger.cli.terminal import REFUSED, Json, age, errors, print_json
 
 if TYPE_CHECKING:
-    from payments_ledger.operations.status import Status
+    from payments_ledger.operations.status import Overview
 
-# What is older than these waits for something: a relay needs a moment for an event, a settlement about a second.
+# What is older is stuck: the relay publishes an event within moments, and a settlement takes about a second.
 OUTBOX_SECONDS_HIGH = 10
 AUTHORIZED_SECONDS_HIGH = 60
 WIDTH_ELSEWHERE = 160
@@ -23,59 +25,59 @@ WIDTH_ELSEWHERE = 160
 
 def status(json: Json = False) -> None:
     """Show services, outbox, queues and the last settlements. Exit status 1 if something is down."""
-    from payments_ledger.operations.status import find_status
+    from payments_ledger.operations.status import take_overview
 
     settings = read_settings()
-    with errors.status("Looking …") if errors.is_terminal else nullcontext():
-        found = run(settings, find_status(settings))
+    with errors.status("Checking …") if errors.is_terminal else nullcontext():
+        overview = operate(settings, lambda database: take_overview(database, settings))
     if json:
-        print_json(found.to_object())
+        print_json(overview.to_object())
     else:
         console = Console()
-        # What is no terminal has room for whole ids.
-        _print(console if console.is_terminal else Console(width=WIDTH_ELSEWHERE), found)
-    raise typer.Exit(REFUSED if found.faults else 0)
+        # A file or a pipe has room for whole ids.
+        _print(console if console.is_terminal else Console(width=WIDTH_ELSEWHERE), overview)
+    raise typer.Exit(REFUSED if overview.faults else 0)
 
 
-def _print(console: Console, found: "Status") -> None:
+def _print(console: Console, overview: "Overview") -> None:
     from payments_ledger.money import format_amount
 
     services = _table("services", "", "version")
-    for service in found.services:
+    for service in overview.services:
         state = "[bold red]down[/]" if service.fault else "[green]up[/]"
         services.add_row(service.name, state, escape(service.version or ""))
     console.print(services)
 
     waiting = _table("waiting", "count", "oldest")
-    if found.outbox:
-        outbox = found.outbox
+    if overview.outbox:
+        outbox = overview.outbox
         waiting.add_row("outbox", str(outbox.pending), _age(outbox.oldest_seconds, OUTBOX_SECONDS_HIGH))
         waiting.add_row("  of these failing", _alarming(outbox.failing), "")
         waiting.add_row("  buried", _alarming(outbox.buried), "")
-    for counted in found.payments or ():
+    for counted in overview.payments or ():
         if counted.status == "AUTHORIZED":
             oldest = _age(counted.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
             waiting.add_row("payments AUTHORIZED", str(counted.payments), oldest)
     if waiting.row_count:
         console.print(waiting)
 
-    if found.queues is not None:
+    if overview.queues is not None:
         queues = _table("queues", "ready", "delayed", "dead letters", "consumers")
-        for queue in found.queues:
+        for queue in overview.queues:
             consumers = str(queue.consumers) if queue.consumers else "[bold red]0[/]"
             queues.add_row(queue.name, str(queue.ready), str(queue.delayed), _alarming(queue.dead), consumers)
         console.print(queues)
 
-    if found.settlements:
+    if overview.settlements:
         now = datetime.now(UTC)
         settlements = _table("last settlements", "amount", "tenant", "payment")
-        for settlement in found.settlements:
+        for settlement in overview.settlements:
             amount = f"{format_amount(settlement.amount, settlement.currency)} {settlement.currency}"
             ago = age((now - settlement.settled_at).total_seconds())
             settlements.add_row(f"{ago} ago", amount, escape(settlement.tenant_id), str(settlement.payment_id))
         console.print(settlements)
 
-    for fault in found.faults:
+    for fault in overview.faults:
         console.print(printable(fault), style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 

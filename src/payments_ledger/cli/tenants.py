@@ -1,15 +1,17 @@
-"""`tenants`: add them, suspend them, let them go on."""
+"""`tenants`: list, add, suspend, resume."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from payments_ledger.cli.terminal import Json, print_columns, print_json, read_settings, run
+from payments_ledger.cli.session import operate, operator
+from payments_ledger.cli.settings import read_settings
+from payments_ledger.cli.terminal import Json, print_columns, print_json
 
 if TYPE_CHECKING:
     from payments_ledger.tenants.queries import Tenant
 
-commands = typer.Typer(no_args_is_help=True, help="Tenants: add them, suspend them, let them go on.")
+commands = typer.Typer(no_args_is_help=True, help="Tenants: list, add, suspend, resume.")
 
 TENANT_ID = r"[A-Za-z0-9._:-]{1,64}"
 
@@ -27,48 +29,49 @@ def _new_id(id: str) -> str:  # noqa: A002
 @commands.command("list")
 def list_(json: Json = False) -> None:
     """List every tenant."""
-    from payments_ledger.operations.users import list_tenants
+    from payments_ledger.operations.tenants import list_tenants
 
-    settings = read_settings()
-    _tell(run(settings, list_tenants(settings.database_url)), json)
+    _print(operate(read_settings(), list_tenants), json)
 
 
 @commands.command()
 def add(
     id: Annotated[str, typer.Argument(help="1 to 64 letters, digits and . _ : -", callback=_new_id)],  # noqa: A002
-    name: Annotated[str | None, typer.Option(help="By default the id.")] = None,
-    plan: Annotated[str, typer.Option(help="What policies may ask for.")] = "free",
-    region: Annotated[str, typer.Option(help="What policies may ask for.")] = "unknown",
+    name: Annotated[str | None, typer.Option(help="The id by default.")] = None,
+    plan: Annotated[str, typer.Option(help="Attribute that policies can match on.")] = "free",
+    region: Annotated[str, typer.Option(help="Attribute that policies can match on.")] = "unknown",
     json: Json = False,
 ) -> None:
-    """Add a tenant, with the roles, policies and accounts that every tenant begins with."""
-    from payments_ledger.operations.users import create_tenant
+    """Add a tenant, with the roles, policies and accounts that every tenant starts with."""
+    from payments_ledger.operations.tenants import create_tenant
 
-    settings = read_settings()
-    work = create_tenant(settings.database_url, tenant_id=id, name=name or id, plan=plan, region=region)
-    _tell([run(settings, work)], json)
+    tenant = operate(
+        read_settings(),
+        lambda database: create_tenant(database, operator(), tenant_id=id, name=name or id, plan=plan, region=region),
+    )
+    _print([tenant], json)
 
 
 @commands.command()
 def suspend(id: Id, json: Json = False) -> None:  # noqa: A002
-    """Refuse every request in this tenant's name, within two seconds. What is authorized still settles."""
+    """Refuse every request on behalf of this tenant, within two seconds. What is authorized still settles."""
     _set_suspended(id, True, json)
 
 
 @commands.command()
 def resume(id: Id, json: Json = False) -> None:  # noqa: A002
-    """Let a suspended tenant go on."""
+    """Resume a suspended tenant."""
     _set_suspended(id, False, json)
 
 
 def _set_suspended(id: str, suspended: bool, json: bool) -> None:  # noqa: A002
-    from payments_ledger.operations.users import suspend_tenant
+    from payments_ledger.operations.tenants import suspend_tenant
 
-    settings = read_settings()
-    _tell([run(settings, suspend_tenant(settings.database_url, id, suspended=suspended))], json)
+    tenant = operate(read_settings(), lambda database: suspend_tenant(database, operator(), id, suspended=suspended))
+    _print([tenant], json)
 
 
-def _tell(tenants: "list[Tenant]", json: bool) -> None:
+def _print(tenants: "list[Tenant]", json: bool) -> None:
     if json:
         print_json(*tenants)
         return

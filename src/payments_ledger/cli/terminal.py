@@ -1,9 +1,8 @@
-"""What every command shares: its settings, how it prints, and how it says what is wrong and what to do."""
+"""What every command shares: how it prints, and how it reports what is wrong and what to do."""
 
 import asyncio
 import dataclasses
 import json
-import logging
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,8 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from payments_ledger.cli.printable import printable
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from payments_ledger.errors import LedgerError
     from payments_ledger.process.settings import Settings
 
@@ -30,49 +27,20 @@ INTERRUPTED = 130
 
 errors = Console(stderr=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: an object, or one a line for each of several.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one a line.")]
 Tenant = Annotated[str, typer.Option(help="The tenant's id; * is the home of global administrators.")]
-AnyTenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
-
-
-def read_settings(*, serves: bool = False, asks: bool = True) -> "Settings":
-    """The settings of the environment; ends the command if one is not valid.
-
-    Without a DATABASE_URL a command that `asks` the services means the engine of `payments-ledger dev`, if there is
-    one. What `serves` does not, and it logs: another command says itself what matters, and its output is its own.
-    """
-    from pydantic import ValidationError
-
-    from payments_ledger.process.settings import Settings
-    from payments_ledger.telemetry.logs import configure_logging
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        faults = "\n".join(map(_fault, error.errors()))
-        fail(faults, "These settings are environment variables; see .env.example.", CANNOT)
-    configure_logging(level=settings.log_level if serves else "CRITICAL", log_format=settings.log_format)
-    if serves:
-        return settings
-    # Some libraries' loggers have levels of their own.
-    logging.disable()
-    if not asks:
-        return settings
-
-    from payments_ledger.cli.embedded import with_embedded_engine
-
-    return with_embedded_engine(settings)
+AnyTenant = Annotated[str | None, typer.Option(help="Only of this tenant.")]
 
 
 def run[T](settings: "Settings", work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns; ends the command with what is wrong, and what to do, if it raises."""
+    """Returns what the work returns; if it raises, ends the command with what is wrong and what to do."""
     with explained(settings):
         return asyncio.run(work)
 
 
 @contextmanager
 def explained(settings: "Settings") -> Iterator[None]:
-    """Ends the command with what is wrong, and what to do, for everything that can be expected to go wrong."""
+    """Ends the command with what is wrong and what to do, for everything that can be expected to go wrong."""
     import psycopg
 
     from payments_ledger.errors import DatabaseUnavailable, LedgerError, SchemaMissing, Unavailable
@@ -82,21 +50,21 @@ def explained(settings: "Settings") -> Iterator[None]:
     try:
         yield
     except DatabaseUnavailable:
-        from payments_ledger.operations.connections import why_unreachable
+        from payments_ledger.operations.status import why_unreachable
 
-        reason = asyncio.run(why_unreachable(settings.database_url)) or "it did not answer in time"
-        fail(f"PostgreSQL cannot be reached: {reason}", "Look at DATABASE_URL, and whether it runs.", CANNOT)
+        reason = asyncio.run(why_unreachable(settings.database_url)) or "it did not respond in time"
+        fail(f"Cannot reach PostgreSQL: {reason}", "Check DATABASE_URL, and whether PostgreSQL is running.", CANNOT)
     except (SchemaMissing, psycopg.errors.UndefinedColumn):
-        fail("The schema is missing or old.", "Run payments-ledger migrate.", CANNOT)
+        fail("The schema is missing or out of date.", "Run payments-ledger migrate.", CANNOT)
     except psycopg.errors.InsufficientPrivilege as error:
         remedy = "Run payments-ledger migrate. The user in DATABASE_URL must own the database."
         fail(f"PostgreSQL refuses: {error.diag.message_primary}.", remedy, CANNOT)
     except Unavailable as error:
-        fail(error.detail, "Try again; payments-ledger status shows what is away.", CANNOT)
+        fail(error.detail, "Try again; payments-ledger status shows what is unreachable.", CANNOT)
     except BrokerUnavailable as error:
-        fail(f"RabbitMQ cannot be reached: {error}", "Look at RABBITMQ_URL, and whether it runs.", CANNOT)
+        fail(f"Cannot reach RabbitMQ: {error}", "Check RABBITMQ_URL, and whether RabbitMQ is running.", CANNOT)
     except RedisUnavailable:
-        fail("Redis cannot be reached.", "Look at REDIS_URL, and whether it runs. Nothing was changed.", CANNOT)
+        fail("Cannot reach Redis.", "Check REDIS_URL, and whether Redis is running. Nothing was changed.", CANNOT)
     except LedgerError as error:
         fail(error.detail, _remedy(error), REFUSED)
     except KeyboardInterrupt:
@@ -104,7 +72,7 @@ def explained(settings: "Settings") -> Iterator[None]:
 
 
 async def until_signalled[T](work: Coroutine[Any, Any, T]) -> T | None:
-    """Runs the work until it ends or SIGINT or SIGTERM asks it to finish; None in that case. A second one ends it."""
+    """Runs the work until it ends, or until SIGINT or SIGTERM asks it to finish: then None. A second one kills it."""
     from payments_ledger.process.draining import drain_when_asked
 
     task = asyncio.create_task(work)
@@ -173,12 +141,6 @@ def _remedy(error: "LedgerError") -> str:
     if isinstance(error, known.UserNotFound | known.UserExists):
         return "See payments-ledger users list --tenant …"
     return "Nothing was changed."
-
-
-def _fault(fault: "ErrorDetails") -> str:
-    """One line: the variable, if it is one alone, and what is wrong with it."""
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(map(str, fault['loc'])).upper()}: {message}" if fault["loc"] else f"{message}."
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`users`: add them, disable them, give them roles. A password is read from a prompt or from standard input."""
+"""`users`: list, add, disable, enable, unlock, assign roles. Passwords come from a prompt or from standard input."""
 
 import sys
 from dataclasses import asdict
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from payments_ledger.cli.session import operate, operator
+from payments_ledger.cli.settings import read_settings
 from payments_ledger.cli.terminal import (
     CANNOT,
     AnyTenant,
@@ -14,14 +16,13 @@ from payments_ledger.cli.terminal import (
     fail,
     print_columns,
     print_json,
-    read_settings,
-    run,
 )
 
 if TYPE_CHECKING:
+    from payments_ledger.postgres.database import Database
     from payments_ledger.tenants.queries import User
 
-commands = typer.Typer(no_args_is_help=True, help="Users: add them, disable them, give them roles.")
+commands = typer.Typer(no_args_is_help=True, help="Users: list, add, disable, enable, unlock, assign roles.")
 
 # NIST SP 800-63B asks for at least eight characters; the API reads no more than 1024.
 PASSWORD_LENGTH_MIN = 8
@@ -36,7 +37,7 @@ Email = Annotated[str, typer.Argument(help="E-mail address, in any case.")]
 
 def _new_email(email: str) -> str:
     if not (3 <= len(email) <= 254 and "@" in email and email.isprintable()):
-        raise typer.BadParameter("This is no e-mail address.")
+        raise typer.BadParameter("This is not an e-mail address.")
     return email
 
 
@@ -45,8 +46,7 @@ def list_(tenant: Tenant, json: Json = False) -> None:
     """List every user of a tenant."""
     from payments_ledger.operations.users import list_users
 
-    settings = read_settings()
-    _tell(run(settings, list_users(settings.database_url, tenant)), json)
+    _print(operate(read_settings(), lambda database: list_users(database, tenant)), json)
 
 
 @commands.command()
@@ -65,19 +65,24 @@ def add(
         raise typer.BadParameter("A new user needs a role.")
     settings = read_settings()
     password = _read_password()
-    work = create_user(settings.database_url, tenant_id=tenant, email=email, password=password, roles=given)
-    _tell([run(settings, work)], json)
+    user = operate(
+        settings,
+        lambda database: create_user(
+            database, operator(), tenant_id=tenant, email=email, password=password, roles=given
+        ),
+    )
+    _print([user], json)
 
 
 @commands.command()
 def disable(email: Email, tenant: Tenant, json: Json = False) -> None:
-    """Lock a user out, within two seconds, tokens notwithstanding."""
+    """Disable a user. Takes effect within two seconds, also for tokens that they hold."""
     _set_disabled(email, tenant, True, json)
 
 
 @commands.command()
 def enable(email: Email, tenant: Tenant, json: Json = False) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user again."""
     _set_disabled(email, tenant, False, json)
 
 
@@ -85,11 +90,12 @@ def enable(email: Email, tenant: Tenant, json: Json = False) -> None:
 def give(
     email: Email, tenant: Tenant, roles: RoleArguments = None, role: RoleOptions = None, json: Json = False
 ) -> None:
-    """Give a user exactly these roles, and take all others away; without any, all are taken away."""
+    """Give a user exactly these roles and remove all others; without any, remove all."""
     from payments_ledger.operations.users import give_roles
 
-    settings = read_settings()
-    _tell([run(settings, give_roles(settings.database_url, tenant, email, _all_roles(roles, role)))], json)
+    given = _all_roles(roles, role)
+    user = operate(read_settings(), lambda database: give_roles(database, operator(), tenant, email, given))
+    _print([user], json)
 
 
 def _all_roles(arguments: list[str] | None, options: list[str] | None) -> frozenset[str]:
@@ -98,19 +104,28 @@ def _all_roles(arguments: list[str] | None, options: list[str] | None) -> frozen
 
 @commands.command()
 def unlock(email: Email, tenant: AnyTenant = None, json: Json = False) -> None:
-    """Let a user log in again at once after too many failures, from everywhere."""
+    """Let a user log in again immediately after too many failed logins, from any network."""
+    from payments_ledger.access.attempts import Forgotten, RedisAttempts
     from payments_ledger.operations.users import find_tenants_of_user, unlock_user
     from payments_ledger.process.settings import MEMORY_URL
 
     settings = read_settings()
-    tenants = run(settings, find_tenants_of_user(settings.database_url, email, tenant))
+    tenants = operate(settings, lambda database: find_tenants_of_user(database, email, tenant))
     if settings.redis_url.startswith(MEMORY_URL):
         fail(
             "With REDIS_URL=memory:// each API process keeps failed logins in its own memory.",
             "Restart the API to forget them.",
             CANNOT,
         )
-    forgotten = run(settings, unlock_user(settings.database_url, settings.redis_url, email, tenants))
+
+    async def unlock_in(database: "Database") -> Forgotten:
+        attempts = RedisAttempts(settings.redis_url)
+        try:
+            return await unlock_user(database, operator(), attempts, email, tenants)
+        finally:
+            await attempts.close()
+
+    forgotten = operate(settings, unlock_in)
     if json:
         print_json({"email": email.lower(), "tenants": tenants, **asdict(forgotten)})
     elif forgotten.networks or forgotten.in_the_hour:
@@ -125,12 +140,14 @@ def unlock(email: Email, tenant: AnyTenant = None, json: Json = False) -> None:
 def _set_disabled(email: str, tenant: str, disabled: bool, json: bool) -> None:
     from payments_ledger.operations.users import disable_user
 
-    settings = read_settings()
-    _tell([run(settings, disable_user(settings.database_url, tenant, email, disabled=disabled))], json)
+    user = operate(
+        read_settings(), lambda database: disable_user(database, operator(), tenant, email, disabled=disabled)
+    )
+    _print([user], json)
 
 
 def _read_password() -> str:
-    """Never from the arguments, which every user of the machine can see."""
+    """Never from the arguments, which every user of the machine can read."""
     if sys.stdin.isatty():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -140,7 +157,7 @@ def _read_password() -> str:
     return password
 
 
-def _tell(users: "list[User]", json: bool) -> None:
+def _print(users: "list[User]", json: bool) -> None:
     if json:
         print_json(*users)
         return

@@ -1,1 +1,4 @@
-"""What the person on call does: look at the state of everything, follow events, put right what got stuck."""
+"""What an operator does with the whole engine: inspect it, follow events, repair what is stuck, administer tenants.
+
+All of it takes the database of the schema's owner, and what changes something takes its origin: who asks.
+"""

@@ -1,12 +1,11 @@
-"""Dead letters for the operator: what is in the dead-letter queues, and putting it back or dropping it.
+"""Dead letters in the operator's hands: list the messages of the dead-letter queues, replay them or drop them.
 
 With RABBITMQ_URL=memory:// there are no queues: what its handler refused is buried in the outbox, and read from there.
 """
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -19,8 +18,7 @@ from payments_ledger.commit.audit import AuditRecord, Origin, record_refusals
 from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.messaging.subscription import Queue
 from payments_ledger.operations import outbox
-from payments_ledger.operations.connections import opened
-from payments_ledger.operations.users import operator
+from payments_ledger.postgres.database import Database
 from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.queues import PAYMENTS_QUEUE, orders_queue, tenants_queue
 from payments_ledger.rabbitmq import copies
@@ -28,7 +26,7 @@ from payments_ledger.rabbitmq.connection import connected
 from payments_ledger.rabbitmq.topology import declare
 from payments_ledger.validation.exact_json import parse_exact_json
 
-# A list is for reading; what is behind it comes up once these are dealt with.
+# A list is for reading; the others show once these are dealt with.
 LIST_LENGTH_MAX = 1000
 # Looking at a message counts as a delivery, and RabbitMQ 4 drops it after 20: well before that it gets a new count.
 LOOKS_MAX = 10
@@ -41,11 +39,11 @@ DROP_AUDIT_ACTION = "dead_letter.drop"
 _TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 type Progress = Callable[[int, int], None]
-"""Told how many dead letters were looked at, and how many there are, whenever either changes."""
+"""Called with how many dead letters were read, and how many there are, whenever either changes."""
 
 
-def _say_nothing(done: int, total: int) -> None:
-    """For a program, which does not look at progress."""
+def _no_progress(done: int, total: int) -> None:
+    """For a program, which shows no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,10 @@ def queues_of(settings: Settings) -> list[Queue]:
     return [PAYMENTS_QUEUE, orders_queue(settings), tenants_queue(settings)]
 
 
-async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadLetter]:
+async def list_dead_letters(owner: Database, settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadLetter]:
     """The oldest dead letters of each queue, which stay where they are. Raises BrokerUnavailable or Unavailable."""
     if in_memory(settings):
-        return [_of(event) for event in (await outbox.list_buried(settings.database_url))[:limit]]
+        return [_of(event) for event in (await outbox.list_buried(owner))[:limit]]
     found: list[DeadLetter] = []
 
     async def look(letter: DeadLetter, _: "_Found") -> None:
@@ -92,50 +90,58 @@ async def list_dead_letters(settings: Settings, *, limit: int = LIST_LENGTH_MAX)
 
 
 async def replay_dead_letters(
-    settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
+    owner: Database,
+    origin: Origin,
+    settings: Settings,
+    wanted: Callable[[DeadLetter], bool],
+    progress: Progress = _no_progress,
 ) -> list[DeadLetter]:
     """Puts the wanted ones back into the queue they came from, confirmed there before they are taken away here.
 
-    The audit log tells of each. Can be repeated and interrupted: at worst a message is handled twice, which does no
-    harm. Raises BrokerUnavailable or Unavailable.
+    Each leaves a row in the audit log. Can be repeated and interrupted: at worst a message is handled twice, which
+    does no harm. Raises BrokerUnavailable or Unavailable.
     """
     if in_memory(settings):
-        buried = [event for event in await outbox.list_buried(settings.database_url) if wanted(_of(event))]
-        return [_of(event) for event in await outbox.retry(settings.database_url, buried, operator())]
+        buried = [event for event in await outbox.list_buried(owner) if wanted(_of(event))]
+        return [_of(event) for event in await outbox.retry(owner, origin, buried)]
     replayed: list[DeadLetter] = []
 
-    async with _audited(settings, REPLAY_AUDIT_ACTION) as audit:
+    audit = _auditing(owner, origin, REPLAY_AUDIT_ACTION)
 
-        async def replay(letter: DeadLetter, found: _Found) -> None:
-            if wanted(letter):
-                await audit(letter)
-                await declare(found.connection, [found.queue])
-                marks = {copies.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
-                await copies.put(found.channel, found.queue.name, copies.copy_of(found.incoming, marks))
-                await found.incoming.ack()
-                replayed.append(letter)
+    async def replay(letter: DeadLetter, found: _Found) -> None:
+        if wanted(letter):
+            await audit(letter)
+            await declare(found.connection, [found.queue])
+            marks = {copies.ORIGINAL_ROUTING_KEY: letter.routing_key} if letter.routing_key else {}
+            await copies.put(found.channel, found.queue.name, copies.copy_of(found.incoming, marks))
+            await found.incoming.ack()
+            replayed.append(letter)
 
-        await _for_each(settings, replay, progress=progress)
+    await _for_each(settings, replay, progress=progress)
     return replayed
 
 
 async def drop_dead_letters(
-    settings: Settings, wanted: Callable[[DeadLetter], bool], progress: Progress = _say_nothing
+    owner: Database,
+    origin: Origin,
+    settings: Settings,
+    wanted: Callable[[DeadLetter], bool],
+    progress: Progress = _no_progress,
 ) -> list[DeadLetter]:
-    """Takes the wanted ones away for good; the audit log tells of each. Raises BrokerUnavailable or Unavailable.
+    """Removes the wanted ones for good, each with a row in the audit log. Raises BrokerUnavailable or Unavailable.
 
     What is buried in the outbox cannot be dropped.
     """
     dropped: list[DeadLetter] = []
-    async with _audited(settings, DROP_AUDIT_ACTION) as audit:
+    audit = _auditing(owner, origin, DROP_AUDIT_ACTION)
 
-        async def drop(letter: DeadLetter, found: _Found) -> None:
-            if wanted(letter):
-                await audit(letter)
-                await found.incoming.ack()
-                dropped.append(letter)
+    async def drop(letter: DeadLetter, found: _Found) -> None:
+        if wanted(letter):
+            await audit(letter)
+            await found.incoming.ack()
+            dropped.append(letter)
 
-        await _for_each(settings, drop, progress=progress)
+    await _for_each(settings, drop, progress=progress)
     return dropped
 
 
@@ -144,18 +150,15 @@ def having_ids(ids: Sequence[str]) -> Callable[[DeadLetter], bool]:
     return lambda letter: letter.id.startswith(tuple(ids))
 
 
-@asynccontextmanager
-async def _audited(settings: Settings, action: str) -> AsyncIterator[Callable[[DeadLetter], Awaitable[None]]]:
-    """How to write into the audit log what is about to be done to a dead letter, so that nothing is done unseen."""
-    origin = operator()
-    async with opened(settings.database_url, role=None) as database:
+def _auditing(owner: Database, origin: Origin, action: str) -> Callable[[DeadLetter], Awaitable[None]]:
+    """Writes into the audit log what is about to be done to a dead letter, so that nothing is done unrecorded."""
 
-        async def write(letter: DeadLetter) -> None:
-            record = _audit(letter, origin, action)
-            async with database.transaction({record.tenant_id, EVERY_TENANT}) as conn:
-                await record_refusals(conn, [record])
+    async def write(letter: DeadLetter) -> None:
+        record = _audit(letter, origin, action)
+        async with owner.transaction({record.tenant_id, EVERY_TENANT}) as conn:
+            await record_refusals(conn, [record])
 
-        yield write
+    return write
 
 
 def _audit(letter: DeadLetter, origin: Origin, action: str) -> AuditRecord:
@@ -166,7 +169,7 @@ def _audit(letter: DeadLetter, origin: Origin, action: str) -> AuditRecord:
         "message_id": letter.message_id,
         "body_sha256": sha256(letter.body.encode()).hexdigest(),
     }
-    # A stranger may have written the id, and PostgreSQL takes no NUL.
+    # Anybody may have written the id, and PostgreSQL takes no NUL.
     return AuditRecord(_tenant_of(letter), origin, action, letter.id.replace("\0", ""), detail)
 
 
@@ -185,7 +188,7 @@ def _tenant_of(letter: DeadLetter) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A dead letter where it lies."""
+    """A dead letter in its queue."""
 
     connection: AbstractConnection
     channel: AbstractChannel
@@ -198,7 +201,7 @@ async def _for_each(
     act: Callable[[DeadLetter, _Found], Awaitable[None]],
     *,
     limit: int | None = None,
-    progress: Progress = _say_nothing,
+    progress: Progress = _no_progress,
 ) -> None:
     """Shows each dead letter there is now to `act` once; what it does not acknowledge goes back in the end."""
     done = total = 0
@@ -228,7 +231,7 @@ async def _for_each(
 
 
 def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
-    # How often somebody has looked is not a part of the message.
+    # How often it was read is not a part of the message.
     headers = {name: str(value) for name, value in incoming.headers.items() if name != DELIVERY_COUNT}
     attempts = incoming.headers.get(copies.ATTEMPTS)
     # A message that the broker itself put here bears none of our marks.

@@ -1,4 +1,4 @@
-"""The outbox in the operator's hands: what waits in it, following what is recorded, and having it published again."""
+"""The outbox in the operator's hands: list its unpublished events, follow what is recorded, publish events again."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -12,9 +12,8 @@ from payments_ledger.commit.audit import AuditRecord, Origin, change, defer_audi
 from payments_ledger.delivery import queries
 from payments_ledger.delivery.queries import OutboxEvent
 from payments_ledger.errors import Unavailable
-from payments_ledger.operations.connections import opened, transaction
-from payments_ledger.postgres.database import acting_as, transaction_time
-from payments_ledger.postgres.roles import auditor_role, relay_role
+from payments_ledger.operations.roles import as_relay, auditing
+from payments_ledger.postgres.database import Database, transaction_time
 from payments_ledger.tenants.queries import require_tenant
 
 POLL_SECONDS = 0.25
@@ -28,41 +27,42 @@ RETRIED_AT_ONCE_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What `follow` tells: the next event, or, while the database is away, why."""
+    """What `follow` yields: the next event, or, while the database is unavailable, why."""
 
     event: OutboxEvent | None
-    away: str | None = None
+    fault: str | None = None
 
 
-async def list_waiting(database_url: str, *, state: str | None, tenant_id: str | None, limit: int) -> list[OutboxEvent]:
+async def list_unpublished(
+    owner: Database, *, state: str | None, tenant_id: str | None, limit: int
+) -> list[OutboxEvent]:
     """The oldest events that are not published. Raises UnknownTenant or Unavailable."""
-    async with transaction(database_url, role=auditor_role(database_url)) as conn:
+    async with auditing(owner) as conn:
         if tenant_id is not None:
             await require_tenant(conn, tenant_id)
         return await queries.list_waiting_events(conn, state=state, tenant_id=tenant_id, limit=limit)
 
 
-async def find_events(database_url: str, *, ids: Collection[UUID], aggregate_id: UUID | None) -> list[OutboxEvent]:
+async def find_events(owner: Database, *, ids: Collection[UUID], aggregate_id: UUID | None) -> list[OutboxEvent]:
     """The events with these ids and of this aggregate. Raises Unavailable."""
-    async with transaction(database_url, role=auditor_role(database_url)) as conn:
+    async with auditing(owner) as conn:
         return await queries.find_events(conn, ids=ids, aggregate_id=aggregate_id)
 
 
-async def list_buried(database_url: str) -> list[OutboxEvent]:
+async def list_buried(owner: Database) -> list[OutboxEvent]:
     """Raises Unavailable."""
-    return await list_waiting(database_url, state="buried", tenant_id=None, limit=RETRIED_AT_ONCE_MAX)
+    return await list_unpublished(owner, state="buried", tenant_id=None, limit=RETRIED_AT_ONCE_MAX)
 
 
 async def retry(
-    database_url: str, events: Sequence[OutboxEvent], origin: Origin, *, again: bool = False
+    owner: Database, origin: Origin, events: Sequence[OutboxEvent], *, again: bool = False
 ) -> list[OutboxEvent]:
     """Has the relay publish the events now, each with a row in the audit log; returns those that it will publish.
 
     `again` includes what was published before: its message goes out once more, with the same id. Raises Unavailable.
     """
-    async with transaction(database_url, tenants={event.tenant_id for event in events}) as conn:
-        # Nobody else may change what becomes of an event.
-        async with acting_as(conn, relay_role(database_url)):
+    async with owner.transaction({event.tenant_id for event in events}) as conn:
+        async with as_relay(conn):
             due = await queries.make_due(conn, events, again=again)
         retried = [event for event in events if event.id in due]
         defer_audit(conn, [_audit(event, origin) for event in retried])
@@ -70,7 +70,7 @@ async def retry(
 
 
 async def follow(
-    database_url: str, *, since: datetime | None, tenant_id: str | None, event_types: Collection[str]
+    owner: Database, *, since: datetime | None, tenant_id: str | None, event_types: Collection[str]
 ) -> AsyncGenerator[Followed]:
     """Every event that is recorded from `since` on (None: from now on), each once, as they become visible.
 
@@ -78,38 +78,37 @@ async def follow(
     """
     seen: set[UUID] = set()
     horizon: datetime | None = None
-    async with opened(database_url, role=auditor_role(database_url)) as database:
-        while True:
-            try:
-                async with database.transaction() as conn:
-                    now = await transaction_time(conn)
-                    if horizon is None and tenant_id is not None:
-                        await require_tenant(conn, tenant_id)
-                    since = since or now
-                    after = _id_at((horizon or since) - timedelta(seconds=LATE_SECONDS_MAX))
-                    seen = {event_id for event_id in seen if event_id > after}
-                    events = await queries.find_events_after(
-                        conn,
-                        after=after,
-                        since=since,
-                        seen=seen,
-                        tenant_id=tenant_id,
-                        event_types=event_types,
-                        limit=PAGE_SIZE,
-                    )
-            except (Unavailable, psycopg.OperationalError) as error:
-                if horizon is None:
-                    raise
-                yield Followed(None, away=str(error))
-                await asyncio.sleep(POLL_SECONDS * 4)
-                continue
-            for event in events:
-                yield Followed(event)
-            seen.update(event.id for event in events)
-            has_all = len(events) < PAGE_SIZE
-            horizon = now if has_all else min(now, _time_of(events[-1].id))
-            if has_all:
-                await asyncio.sleep(POLL_SECONDS)
+    while True:
+        try:
+            async with auditing(owner) as conn:
+                now = await transaction_time(conn)
+                if horizon is None and tenant_id is not None:
+                    await require_tenant(conn, tenant_id)
+                since = since or now
+                after = _id_at((horizon or since) - timedelta(seconds=LATE_SECONDS_MAX))
+                seen = {event_id for event_id in seen if event_id > after}
+                events = await queries.find_events_after(
+                    conn,
+                    after=after,
+                    since=since,
+                    seen=seen,
+                    tenant_id=tenant_id,
+                    event_types=event_types,
+                    limit=PAGE_SIZE,
+                )
+        except (Unavailable, psycopg.OperationalError) as error:
+            if horizon is None:
+                raise
+            yield Followed(None, fault=str(error))
+            await asyncio.sleep(POLL_SECONDS * 4)
+            continue
+        for event in events:
+            yield Followed(event)
+        seen.update(event.id for event in events)
+        has_all = len(events) < PAGE_SIZE
+        horizon = now if has_all else min(now, _time_of(events[-1].id))
+        if has_all:
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _audit(event: OutboxEvent, origin: Origin) -> AuditRecord:

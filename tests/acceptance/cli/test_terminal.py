@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import pytest
 
-from payments_ledger.cli import database as books
 from payments_ledger.cli import dead_letters as dead_letters_cli
+from payments_ledger.cli import verify
 from payments_ledger.operations import dead_letters
 from payments_ledger.payments import invariants
 from tests.acceptance.conftest import PROGRAM, Engine, free_port
@@ -149,5 +149,5 @@ def test_a_user_who_may_not_create_roles_is_told_so(engine: Engine, postgres: Po
 
 
 def test_what_the_command_line_repeats_to_spare_an_import_is_what_it_repeats() -> None:
-    assert books.AUTHORIZED_SECONDS_MAX == invariants.AUTHORIZED_SECONDS_MAX
+    assert verify.AUTHORIZED_SECONDS_MAX == invariants.AUTHORIZED_SECONDS_MAX
     assert dead_letters_cli.LIST_LENGTH_MAX == dead_letters.LIST_LENGTH_MAX

@@ -101,7 +101,7 @@ def test_the_last_lines_name_address_user_password_and_a_next_command_that_works
     [
         ("status", "SETTLED|settlements"),
         ("verify --tenant tenant_demo", "ok"),
-        ("outbox list", "Nothing waits"),
+        ("outbox list", "no unpublished events"),
         ("users list --tenant tenant_demo", "ops@demo"),
         ("dead-letters list", "There are no dead letters"),
         ("migrate", "up to date"),
@@ -130,7 +130,7 @@ def test_a_database_that_is_named_wins_over_the_engine_in_the_folder(terminal: P
     url = f"postgresql://app:app@127.0.0.1:{free_port()}/app"
     done = in_second_terminal(folder, "users", "list", "--tenant", "tenant_demo", DATABASE_URL=url)
     assert done.returncode == 3
-    assert "PostgreSQL cannot be reached" in done.stderr
+    assert "Cannot reach PostgreSQL" in done.stderr
     assert ".ledger" not in done.stderr
 
 

@@ -20,16 +20,17 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from payments_ledger.api import create_app
 from payments_ledger.messaging import handling
 from payments_ledger.messaging.handling import BODY_BYTES_MAX
-from payments_ledger.operations.dead_letters import (
-    drop_dead_letters,
-    having_ids,
-    list_dead_letters,
-    replay_dead_letters,
-)
-from payments_ledger.operations.users import create_tenant, suspend_tenant
+from payments_ledger.operations.dead_letters import having_ids
 from payments_ledger.rabbitmq import copies
 from payments_ledger.rabbitmq.copies import MARKS
 from tests.acceptance.conftest import Engine, command
+from tests.acceptance.operations import (
+    create_tenant,
+    drop_dead_letters,
+    list_dead_letters,
+    replay_dead_letters,
+    suspend_tenant,
+)
 from tests.acceptance.worker_here import TENANT, ask, dead_letters_are, eventually, settings_of, worker_in_this_process
 from tests.profiles import scaled
 from tests.services import PostgresServer
@@ -380,15 +381,14 @@ async def test_an_order_of_a_suspended_tenant_waits_and_is_a_dead_letter_while_c
     orders_engine: Engine,
 ) -> None:
     settings = settings_of(orders_engine)
-    url = settings.database_url
     tenant_id, paid, late = f"tenant-{uuid4()}", str(uuid4()), str(uuid4())
-    await create_tenant(url, tenant_id=tenant_id, name="S", plan="pro", region="r")
+    await create_tenant(settings, tenant_id)
     statuses = "SELECT order_id, status FROM payment_intents ORDER BY id"
     async with orders_service(orders_engine) as service, worker_in_this_process(settings):
         await publish_once_bound(service, captured(paid, tenantId=tenant_id))
         await service.settled(paid)
-        await drop_dead_letters(settings, lambda _: True)
-        await suspend_tenant(url, tenant_id, suspended=True)
+        await drop_dead_letters(settings)
+        await suspend_tenant(settings, tenant_id, suspended=True)
         # It is known already: to hear of it again is no new payment.
         await service.publish(captured(paid, tenantId=tenant_id))
         await service.publish(captured(late, tenantId=tenant_id))
@@ -399,7 +399,7 @@ async def test_an_order_of_a_suspended_tenant_waits_and_is_a_dead_letter_while_c
         await service.publish(captured(paid, tenantId=tenant_id), "order.cancelled")
         refunds = "SELECT 1 FROM ledger_entries WHERE kind = 'refund'"
         await eventually(lambda: ask(orders_engine, refunds, tenant=tenant_id))
-        await suspend_tenant(url, tenant_id, suspended=False)
+        await suspend_tenant(settings, tenant_id, suspended=False)
         assert len(await replay_dead_letters(settings, lambda _: True)) == 1
         await service.settled(late)
 
@@ -434,7 +434,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operato
 
     async with orders_service(orders_engine) as service, worker_in_this_process(settings):
         await publish_once_bound(service, captured("o", totalAmount=0))
-        await drop_dead_letters(settings, lambda _: True)
+        await drop_dead_letters(settings)
         for body in (b"{", captured("o"), b"["):
             await service.publish(body, headers={"X-Tenant-Id": "tenant_demo"} if body[1:] else None)
         await dead_letters_are(settings, 3)
@@ -465,7 +465,7 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped_by_the_operato
             foreign["reason"],
             letters["["]["reason"],
         }
-        await drop_dead_letters(settings, lambda _: True)
+        await drop_dead_letters(settings)
         assert "no dead letters" in await dead_letters(orders_engine, "list")
 
 
@@ -479,7 +479,7 @@ async def test_what_a_sender_wrote_is_shown_to_the_operator_and_not_obeyed_by_th
     settings = settings_of(orders_engine)
     async with orders_service(orders_engine) as service, worker_in_this_process(settings):
         await publish_once_bound(service, captured("o", totalAmount=0))
-        await drop_dead_letters(settings, lambda _: True)
+        await drop_dead_letters(settings)
         headers: aio_pika.abc.HeadersType = {"X-Tenant-Id": ESCAPES, ESCAPES: ESCAPES}
         await service.publish(captured("o", totalAmount=ESCAPES) + f"\n{ESCAPES}".encode(), headers=headers)
         await service.publish(captured("o", currency=ESCAPES), headers=headers)
@@ -510,7 +510,7 @@ async def test_a_replayed_order_is_paid_once_its_cause_is_gone(
     settings = settings_of(orders_engine, tenants_sync_enabled=True)
     tenant_id, order_id = f"tenant-{uuid4()}", str(uuid4())
     async with orders_service(orders_engine) as service, worker_in_this_process(settings):
-        await drop_dead_letters(settings, lambda _: True)
+        await drop_dead_letters(settings)
         await publish_once_bound(service, captured(order_id, tenantId=tenant_id), CHARGE)
         await dead_letters_are(settings, 1)
         [letter] = await list_dead_letters(settings)

@@ -11,10 +11,10 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractExchange
 
-from payments_ledger.operations.dead_letters import drop_dead_letters, list_dead_letters
 from payments_ledger.process.settings import Settings
 from payments_ledger.rabbitmq.connection import connected
 from tests.acceptance.conftest import Engine
+from tests.acceptance.operations import drop_dead_letters, list_dead_letters
 from tests.acceptance.worker_here import ask, dead_letters_are, eventually, settings_of, worker_in_this_process
 
 pytestmark = pytest.mark.anyio
@@ -140,7 +140,7 @@ async def test_a_malformed_tenant_message_is_a_dead_letter_at_once_and_the_next_
     tenant_id = str(uuid4())
     async with exchange_of(settings) as exchange, worker_in_this_process(settings):
         await publish(exchange, "saas.T.tenant.created", envelope(str(uuid4()), "created"))
-        await drop_dead_letters(settings, lambda _: True)
+        await drop_dead_letters(settings)
         for body, _ in MALFORMED:
             await publish(exchange, "saas.T.tenant.created", body)
         await publish(exchange, "saas.T.tenant.created", envelope(tenant_id, "created"))

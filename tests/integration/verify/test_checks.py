@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from payments_ledger.cli.verify_report import as_json
+from payments_ledger.cli.verify import _as_json
 from payments_ledger.errors import UnknownTenant
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.money import Money
@@ -229,7 +229,7 @@ async def test_the_results_can_be_read_by_a_program(database: Database, database
     await fill(database, tenant)
     tamper(database_url, tenant, "DELETE FROM audit_log WHERE tenant_id = %(tenant)s")
     report = json.loads(
-        as_json([result async for result in audit(database_url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS)])
+        _as_json([result async for result in audit(database_url, INVARIANTS, tenant_id=tenant, bounds=BOUNDS)])
     )
     assert report["ok"] is False
     assert [check["name"] for check in report["checks"] if not check["ok"]] == ["changes_are_audited"]
