@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import os
 import signal
 import socket
 import sys
@@ -94,7 +93,7 @@ def _bind(host: str, port: int, setting: str) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             what = f"Port {port} is taken."
         else:
-            what = f"Cannot listen on port {port} of {host}: {os.strerror(error.errno) if error.errno else error}."
+            what = f"Cannot listen on port {port} of {host}: {error.strerror or error}."
         fail(what, f"Choose another port with {setting}, or stop what uses it.", CANNOT)
 
 

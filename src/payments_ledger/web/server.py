@@ -78,12 +78,14 @@ class Supervisor(Multiprocess):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that has the port, for a server that will listen at it; raises OSError if it cannot be had."""
+    """A socket that listens at the port, for a server that will accept there; raises OSError if it cannot be had."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # What earlier connections left behind does not hold up a restart.
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        # A port is had by whoever listens: two that are merely bound, with SO_REUSEADDR, may be bound to the same one.
+        bound.listen()
     except OSError:
         bound.close()
         raise

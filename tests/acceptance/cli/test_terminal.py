@@ -4,15 +4,17 @@ import json
 import os
 import socket
 import subprocess
+from functools import partial
 from importlib.metadata import version
 
+import httpx
 import pytest
 
 from payments_ledger.cli import dead_letters as dead_letters_cli
 from payments_ledger.cli import verify
 from payments_ledger.operations import dead_letters
 from payments_ledger.payments import invariants
-from tests.acceptance.conftest import PROGRAM, Engine, free_port
+from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
 from tests.acceptance.conftest import command as run
 from tests.services import PostgresServer, RabbitmqServer
 
@@ -94,6 +96,31 @@ def test_a_port_that_is_taken_is_named_and_nothing_starts(engine: Engine, comman
     assert f"Port {port} is taken." in done.stderr
     assert (variable or "--port") in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_two_ports_of_one_process_are_not_the_same(engine: Engine) -> None:
+    port = str(free_port())
+    environment = engine.environment | {"INTERNAL_PORT": port}
+    done = subprocess.run([PROGRAM, "api", "--port", port], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == CANNOT
+    assert f"Port {port} is taken." in done.stderr
+
+
+def test_of_two_workers_that_start_at_once_one_has_the_port(engine: Engine) -> None:
+    environment = engine.environment | {"WORKER_PORT": str(free_port())}
+    start = partial(subprocess.Popen[str], [PROGRAM, "worker"], env=environment, stderr=subprocess.PIPE, text=True)
+    workers = [start(), start()]
+    try:
+        refused = eventually(lambda: next((worker for worker in workers if worker.poll() is not None), None))
+        assert refused.returncode == CANNOT
+        assert f"Port {environment['WORKER_PORT']} is taken." in refused.communicate()[1]
+        [other] = [worker for worker in workers if worker is not refused]
+        eventually(lambda: httpx.get(f"http://127.0.0.1:{environment['WORKER_PORT']}/healthz").is_success)
+        assert other.poll() is None
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.communicate(timeout=60)
 
 
 def test_an_address_that_is_not_ours_is_named(engine: Engine) -> None:
