@@ -12,6 +12,7 @@ from payments_ledger.payments.events import PaymentEvent
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.telemetry.tracing import current_trace
+from payments_ledger.validation.faults import invalid_body
 
 log = structlog.get_logger(__name__)
 
@@ -52,5 +53,4 @@ def _read(message: Message) -> PaymentEvent:
     try:
         return PaymentEvent.model_validate_json(message.body)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise DeadLetter(f"not a payment event: {faults}") from None
+        raise DeadLetter(f"not a payment event: {invalid_body(error).detail}") from None

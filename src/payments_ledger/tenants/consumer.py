@@ -15,6 +15,8 @@ from payments_ledger.messaging.messages import DeadLetter, Handler, Message
 from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.tenants.use_cases import SynchronizeTenant, synchronize_tenants
 from payments_ledger.validation.exact_json import parse_exact_json
+from payments_ledger.validation.faults import invalid_body
+from payments_ledger.validation.texts import Matching
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +35,12 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)
 
 PRINCIPAL = "tenant-sync"
 
-Words = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+# Never *, the home of the global administrators.
+_TENANT_ID = Matching(r"[A-Za-z0-9._:-]{1,64}", "must be 1 to 64 letters, digits and . _ : -")
+# PostgreSQL's texts hold none.
+_WITHOUT_NUL = Matching(r"[^\x00]*", "must not hold a NUL character")
+
+Words = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200), _WITHOUT_NUL]
 
 
 class TenantMessage(BaseModel):
@@ -43,10 +50,10 @@ class TenantMessage(BaseModel):
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
     )
 
-    # Never *, the home of the global administrators.
     tenant_id: Annotated[
         str,
-        StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._:-]{1,64}$"),
+        StringConstraints(strict=True),
+        _TENANT_ID,
         Field(validation_alias=AliasChoices("tenant_id", "tenantId", "id")),
     ]
     name: Words | None = None
@@ -88,17 +95,19 @@ def read_tenant(message: Message) -> tuple[str, TenantMessage]:
     if not isinstance(content, dict):
         raise DeadLetter("not a JSON object")
     event_type = _event_type(content, message.type)
+    envelope = content
     for name in _CONTENT_NAMES:
         if isinstance(content.get(name), dict):
             content = content | content[name]
-    for name in _AGGREGATE_ID_NAMES:
-        if name in content:
-            content["tenant_id"] = content[name]
+    # Whom the event is about is for the envelope to say, whatever else its content names.
+    for named in (content, envelope):
+        for name in _AGGREGATE_ID_NAMES:
+            if name in named:
+                content["tenant_id"] = named[name]
     try:
         return event_type, TenantMessage.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise DeadLetter(f"not a tenant event: {faults}") from None
+        raise DeadLetter(f"not a tenant event: {invalid_body(error).detail}") from None
 
 
 def _event_type(content: dict[str, Any], routing_key: str) -> str:

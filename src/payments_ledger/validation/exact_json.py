@@ -18,6 +18,10 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
+class _ObjectRefused(json.JSONDecodeError):
+    """Raised while an object is built, in words of ours."""
+
+
 def parse_exact_json(body: bytes) -> Any:
     """The value of a JSON text; raises json.JSONDecodeError, also for duplicate names and what is beyond the bounds.
 
@@ -35,6 +39,11 @@ def parse_exact_json(body: bytes) -> Any:
         value = _DECODER.decode(text)
     except RecursionError:
         raise _too_deep() from None
+    except _ObjectRefused:
+        raise
+    except json.JSONDecodeError as error:
+        # The decoder's own words are those of a library.
+        raise json.JSONDecodeError(f"Syntax error at character {error.pos + 1}", text, error.pos) from None
     if _is_deeper(outside, DEPTH_MAX):
         raise _too_deep()
     return value
@@ -74,10 +83,10 @@ def _parse_real(digits: str) -> Decimal:
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > NAMES_MAX:
-        raise json.JSONDecodeError("An object has too many names", "", 0)
+        raise _ObjectRefused("An object has too many names", "", 0)
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise json.JSONDecodeError("A name occurs twice in an object", "", 0)
+        raise _ObjectRefused("A name occurs twice in an object", "", 0)
     return members
 
 

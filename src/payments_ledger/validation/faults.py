@@ -30,6 +30,7 @@ def _at_least(number: int, noun: str) -> str:
 _WORDS: Mapping[str, Callable[[_Context], str]] = {
     # Raised by a check of ours.
     "value_error": lambda context: str(context["error"]),
+    "json_invalid": lambda _: "is not JSON",
     "missing": lambda _: "is required",
     "extra_forbidden": lambda _: UNKNOWN,
     "string_type": lambda _: "must be a text",

@@ -96,7 +96,7 @@ PROBLEMS: Mapping[int, LedgerError] = {
 }
 # Where another error tells more of what to expect.
 PROBLEMS_BY_TAG: Mapping[tuple[str, int], LedgerError] = {
-    ("auth", HTTPStatus.BAD_REQUEST): errors.MalformedJson("The body is not JSON: Expecting value."),
+    ("auth", HTTPStatus.BAD_REQUEST): errors.MalformedJson("The body is not JSON: Syntax error at character 1."),
     ("auth", HTTPStatus.UNAUTHORIZED): errors.BadCredentials(),
     ("auth", HTTPStatus.FORBIDDEN): errors.TenantSuspended(),
     ("payment intents", HTTPStatus.NOT_FOUND): errors.PaymentNotFound(),

@@ -52,6 +52,26 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "Syntax error at character 1"),
+        (b"{", "Syntax error at character 2"),
+        (b'{"a"', "Syntax error at character 5"),
+        (b'{"a": 1, }', "Syntax error at character 9"),
+        (b'{"a": "', "Syntax error at character 7"),
+        (b'{"a": "\\x"}', "Syntax error at character 8"),
+        (b"{} {}", "Syntax error at character 4"),
+        (b'{"a": 1, "a": 2}', "A name occurs twice in an object"),
+        (b"\xff", "The body is not UTF-8"),
+    ],
+)
+def test_a_refusal_is_in_words_of_ours(body: bytes, message: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as refused:
+        parse_exact_json(body)
+    assert refused.value.msg == message
+
+
+@pytest.mark.parametrize(
     "number", ["1e9223372036854775808", "-1E-9223372036854775808", "0e99999999999999999999", "1e1000000000000000000"]
 )
 def test_a_number_beyond_every_decimal_is_read_as_none(number: str) -> None:
