@@ -45,7 +45,7 @@ from payments_ledger.validation.texts import WITHOUT_CONTROLS
 from payments_ledger.web.cursors import CursorSigner
 from payments_ledger.web.exact_requests import Body
 from payments_ledger.web.paging import PAGE_LIMIT, Cursor, Limit, json_array, link_to_next
-from payments_ledger.web.parameters import CanonicalUUID, Instant
+from payments_ledger.web.parameters import CanonicalUUID, Instant, canonical
 from payments_ledger.web.problems import BODY_PROBLEMS, documented
 
 router = APIRouter(prefix="/v1/admin", tags=["administration"], route_class=CallerRoute)
@@ -283,7 +283,7 @@ async def list_audit(
     cursor: Cursor = None,
 ) -> list[AuditDocument]:
     """Changes and refusals, newest first; the next page is in `Link: <…>; rel="next"`."""
-    wanted = AuditFilter(Period(start, end), principal, action, target)
+    wanted = AuditFilter(Period(start, end), principal and canonical(principal), action, target)
     cursors: CursorSigner = request.app.state.cursors
     purpose = f"audit {caller.tenant_id}"
     after = cursors.read(purpose, cursor) if cursor else None

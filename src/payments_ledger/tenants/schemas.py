@@ -14,6 +14,7 @@ from payments_ledger.errors import Invalid, InvalidAmount, UnknownCurrency, toge
 from payments_ledger.money import exponent_of, format_amount, parse_money
 from payments_ledger.validation.texts import WITHOUT_CONTROLS, Matching
 from payments_ledger.web.exact_requests import Body
+from payments_ledger.web.parameters import canonical
 
 NAME = Matching(
     "[a-z0-9][a-z0-9_-]{0,63}", "must be 1 to 64 of the characters a-z, 0-9, _ and -, the first a letter or digit"
@@ -103,7 +104,8 @@ def read_policy(name: str, terms: PolicyTerms) -> Policy:
         effect=terms.effect,
         actions=frozenset(terms.actions),
         roles=frozenset(terms.roles),
-        subjects=frozenset(terms.subjects),
+        # As tokens have them: a denial must not miss its user because of the spelling.
+        subjects=frozenset(map(canonical, terms.subjects)),
         plans=frozenset(terms.plans),
         regions=frozenset(terms.regions),
         amount=amount,

@@ -40,5 +40,10 @@ def path_uuid(request: Request, name: str) -> UUID:
         raise InvalidRequest([Fault(str(error), parameter=name)]) from None
 
 
+def canonical(text: str) -> str:
+    """A UUID in its canonical spelling, any other text as it is."""
+    return text.lower() if _CANONICAL_UUID.fullmatch(text) else text
+
+
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
 Instant = Annotated[datetime, BeforeValidator(_parse_instant)]

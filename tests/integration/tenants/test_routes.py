@@ -301,6 +301,17 @@ async def test_a_disabled_user_and_a_suspended_tenant_come_back(api: Api, tenant
     assert rows[1]["detail"] == {"before": {"suspended": False}, "after": {"suspended": True}}
 
 
+async def test_a_user_is_the_same_in_another_spelling_of_the_id(api: Api, tenant: str) -> None:
+    admin, ops = api.headers(tenant, role="admin"), api.headers(tenant)
+    spelled = subject_of(ops).upper()
+    denied = await put(api, admin, "not-they", {"effect": "deny", "subjects": [spelled]})
+    assert denied.json()["subjects"] == [subject_of(ops)]
+    assert_problem(await create(api, ops), 403, "policy_denied")
+    assert (await api.client.delete(f"{POLICIES}/not-they", headers=admin)).status_code == 204
+    await create(api, ops)
+    assert [row["action"] for row in await audit(api, admin, principal=spelled)] == ["payment.create"]
+
+
 async def test_a_token_of_a_user_who_never_was_is_refused(api: Api, tenant: str) -> None:
     for subject in (NOBODY, "no uuid"):
         identity = Identity(subject, tenant, ("admin",), frozenset({"admin"}), "pro", "region-a")
