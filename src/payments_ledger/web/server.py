@@ -1,12 +1,10 @@
 """The HTTP server of our processes: uvicorn behind the bounds of `http_edge`."""
 
-import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
-from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,44 +14,8 @@ from payments_ledger.process.draining import is_draining
 from payments_ledger.web.http_edge import BoundedHttp
 
 
-class _HeadWithBody:
-    """A transport that keeps the head of an answer until its body is there: one write, and one packet, for both.
-
-    uvicorn writes them one after the other, and uvloop (from 0.23 on) sends each write at once.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            # A body that comes later, or not at all, does not hold up its head.
-            asyncio.get_running_loop().call_soon(self._send_head)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._send_head()
-        self._transport.close()
-
-    def _send_head(self) -> None:
-        if self._head and not self._transport.is_closing():
-            self.write(b"")
-
-
 class EngineHttp(BoundedHttp):
     """The bounded protocol, as our processes speak it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport)))
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
