@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from bench.servers import Books, Installation
 from payments_ledger.commit.audit import Origin
-from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once, fingerprint
+from payments_ledger.commit.idempotency import Key, Keyed, StoredResponse, fingerprint, respond_once
 from payments_ledger.demo.embedded_postgres import PORT, find_programs
 from payments_ledger.errors import Rejected
 from payments_ledger.ledger.currencies import wait_for_currencies
@@ -94,12 +94,10 @@ class SetBased:
             for number in range(BATCH_SIZE)
         ]
         async with self._database.transaction(self._tenants) as conn:
-            _require_success(await answer_once(conn, [_keyed(_CREATE, create, _id(create)) for create in creates]))
-        confirms = [
-            _keyed(_CONFIRM, ConfirmPayment(create.tenant_id, _id(create), origin), _id(create)) for create in creates
-        ]
+            _require_success(await respond_once(conn, [_create(create) for create in creates]))
+        confirms = [_confirm(ConfirmPayment(create.tenant_id, _id(create), origin)) for create in creates]
         async with self._database.transaction(self._tenants) as conn:
-            _require_success(await answer_once(conn, confirms))
+            _require_success(await respond_once(conn, confirms))
         settles = [SettlePayment(create.tenant_id, _id(create), origin) for create in creates]
         async with self._database.transaction(self._tenants) as conn:
             _require_success(await settle_payments(conn, settles))
@@ -148,25 +146,28 @@ def _id(create: CreatePayments) -> UUID:
     return payment.id
 
 
-async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
     [payment] = outcomes
     assert isinstance(payment, Payment)
-    return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"/v1/payment-intents/{payment.id}")
+    return StoredResponse(HTTPStatus.CREATED, payment_body(payment), location=f"/v1/payment-intents/{payment.id}")
 
 
-async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
+async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> StoredResponse:
     assert isinstance(outcome, Payment)
-    return Answer(HTTPStatus.OK, payment_body(outcome))
+    return StoredResponse(HTTPStatus.OK, payment_body(outcome))
 
 
-_CREATE = Operation(create_payments, _render_created)
-_CONFIRM = Operation(confirm_payments, _render_confirmed)
+def _create(command: CreatePayments) -> Keyed[CreatePayments, Any]:
+    return Keyed(create_payments, _render_created, command, _key(command, _id(command)))
 
 
-def _keyed[C: CreatePayments | ConfirmPayment](operation: Operation[C, Any], command: C, payment_id: UUID) -> Keyed[C]:
-    route = f"POST {type(command).__name__}"
-    scope = Scope(command.tenant_id, "bench", route, str(payment_id))
-    return Keyed(operation, command, scope, fingerprint(str(payment_id)), KEY_LIFETIME_SECONDS)
+def _confirm(command: ConfirmPayment) -> Keyed[ConfirmPayment, Any]:
+    return Keyed(confirm_payments, _render_confirmed, command, _key(command, command.payment_id))
+
+
+def _key(command: CreatePayments | ConfirmPayment, payment_id: UUID) -> Key:
+    route, asked_for = f"POST {type(command).__name__}", fingerprint(str(payment_id))
+    return Key(command.tenant_id, "bench", route, str(payment_id), asked_for, KEY_LIFETIME_SECONDS)
 
 
 def _require_success(outcomes: Sequence[object]) -> None:

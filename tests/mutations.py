@@ -92,7 +92,7 @@ MUTATIONS = [
     Mutation(
         "The idempotency record is in the payment's transaction",
         f"{SOURCE}/commit/idempotency.py",
-        "    conn.defer(_insert_answers, to_keep)\n",
+        "    conn.defer(_insert_responses, to_store)\n",
         "",
         ("tests/integration/commit/test_idempotency.py",),
     ),
@@ -106,8 +106,8 @@ MUTATIONS = [
     Mutation(
         "Another request under a used key is refused",
         f"{SOURCE}/commit/idempotency.py",
-        "    if its_fingerprint != request.fingerprint:",
-        "    if False and its_fingerprint != request.fingerprint:",
+        "    if its_fingerprint != key.fingerprint:",
+        "    if False and its_fingerprint != key.fingerprint:",
         ("tests/integration/commit/test_idempotency.py",),
     ),
     Mutation(

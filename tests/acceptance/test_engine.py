@@ -125,7 +125,7 @@ def test_a_payment_waits_for_the_worker_and_for_rabbitmq_and_then_settles(
                 readiness = client.get("/readyz")
                 assert readiness.status_code == 200
                 assert readiness.json()["status"] == "degraded"
-                assert readiness.json()["dependencies"]["rabbitmq"] == "away"
+                assert readiness.json()["dependencies"]["rabbitmq"] == "unreachable"
             finally:
                 rabbitmq_server.start()
             eventually(lambda: settled(client, second))
@@ -148,7 +148,7 @@ def test_without_postgresql_every_answer_is_a_503_within_five_seconds_and_then_a
                 assert int(answer.headers["Retry-After"]) >= 1
                 assert answer.elapsed.total_seconds() < 5
             readiness = client.get("/readyz")
-            assert (readiness.status_code, readiness.json()["dependencies"]["postgresql"]) == (503, "away")
+            assert (readiness.status_code, readiness.json()["dependencies"]["postgresql"]) == (503, "unreachable")
             assert client.get("/healthz").status_code == 200
         finally:
             postgres.start()
@@ -202,7 +202,7 @@ def test_without_redis_payments_go_on(engine: Engine, redis_server: RedisServer)
         try:
             assert create(client).status_code == 201
             readiness = client.get("/readyz").json()
-            assert (readiness["status"], readiness["dependencies"]["redis"]) == ("degraded", "away")
+            assert (readiness["status"], readiness["dependencies"]["redis"]) == ("degraded", "unreachable")
         finally:
             redis_server.start()
         eventually(lambda: client.get("/readyz").json()["status"] == "ok")

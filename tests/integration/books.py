@@ -6,7 +6,7 @@ from http import HTTPStatus
 from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.audit import Origin
-from payments_ledger.commit.idempotency import Answer, Keyed, Operation, Scope, answer_once
+from payments_ledger.commit.idempotency import Key, Keyed, StoredResponse, respond_once
 from payments_ledger.errors import Rejected
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.money import Money
@@ -47,17 +47,15 @@ async def create_a_payment(
 ) -> Payment:
     created: list[Payment] = []
 
-    async def render(_: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+    async def render(_: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
         [payment] = outcomes
         assert isinstance(payment, Payment)
         created.append(payment)
-        return Answer(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
+        return StoredResponse(HTTPStatus.CREATED, payment_body(payment), location=f"{PATH}/{payment.id}")
 
-    scope = Scope(tenant_id, "tester", f"POST {PATH}", idempotency_key) if idempotency_key else None
+    key = Key(tenant_id, "tester", f"POST {PATH}", idempotency_key, b"f", 60) if idempotency_key else None
     async with database.transaction([tenant_id]) as conn:
-        await answer_once(
-            conn, [Keyed(Operation(create_payments, render), creation(tenant_id, money), scope, b"f", 60)]
-        )
+        await respond_once(conn, [Keyed(create_payments, render, creation(tenant_id, money), key)])
     return created[0]
 
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from payments_ledger.access.policy import ROLE_PERMISSIONS
+from payments_ledger.access.resources import Resources
 from payments_ledger.access.tokens import EVERY_TENANT, Identity, Tokens
 from payments_ledger.api import create_app
 from payments_ledger.commit.group_commit import GroupCommit
@@ -146,4 +147,5 @@ async def serving(settings: Settings, *, address: str = "127.0.0.1") -> AsyncIte
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        yield Api(client, app.state.tokens, app.state.commands, settings.database_url)
+        resources: Resources = app.state.resources
+        yield Api(client, resources.tokens, resources.commands, settings.database_url)

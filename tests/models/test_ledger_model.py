@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from payments_ledger.commit.group_commit import GroupCommit, UseCase
-from payments_ledger.commit.idempotency import Answer, Keyed, Scope, answer_once
+from payments_ledger.commit.idempotency import Key as IdempotencyKey
+from payments_ledger.commit.idempotency import Keyed, StoredResponse, respond_once
 from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import Rejected
 from payments_ledger.invariants import BOUNDS, INVARIANTS
@@ -153,26 +154,26 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.names: list[Key] = []
         self.ids: dict[Key, UUID] = {}
-        self.answers: dict[Scope, tuple[Money | None, bytes]] = {}
+        self.answers: dict[IdempotencyKey, tuple[Money | None, bytes]] = {}
         self.run(self._add_tenants())
 
     @rule(batch=st.lists(st.tuples(tenants, moneys, keys), min_size=1, max_size=5))
     def create(self, batch: list[tuple[int, Money, str | None]]) -> None:
         requests = [self._creation(self.tenants[tenant], money, key) for tenant, money, key in batch]
-        answers = self.run(self._in_one_transaction(answer_once, requests))
+        answers = self.run(self._in_one_transaction(respond_once, requests))
         for request, answer in zip(requests, answers, strict=True):
             wanted = only_payment(request.command)
             money = wanted.money
-            first = self.answers.get(request.scope) if request.scope else None
+            first = self.answers.get(request.key) if request.key else None
             if first is None:
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, StoredResponse)
                 key = (request.tenant_id, str(wanted.id))
                 _, *shown = self.model.create(key, money.amount, money.currency)
                 self._expect_body(answer, key[1], shown)
-                if request.scope:
-                    self.answers[request.scope] = (money, answer.body)
+                if request.key:
+                    self.answers[request.key] = (money, answer.body)
             elif first[0] == money:
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, StoredResponse)
                 assert (answer.status, answer.body, answer.replayed) == (201, first[1], True)
             else:
                 assert isinstance(answer, Rejected)
@@ -183,12 +184,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def confirm_once(self, batch: list[tuple[tuple[int, bool], str | None]]) -> None:
         picked = [(self._picked(pick), key) for pick, key in batch]
         requests = [self._confirmation(key, idempotency_key) for key, idempotency_key in picked]
-        answers = self.run(self._in_one_transaction(answer_once, requests))
+        answers = self.run(self._in_one_transaction(respond_once, requests))
         for (key, _), request, answer in zip(picked, requests, answers, strict=True):
-            assert isinstance(answer, Answer)
-            if request.scope and request.scope in self.answers:
+            assert isinstance(answer, StoredResponse)
+            if request.key and request.key in self.answers:
                 assert answer.replayed
-                assert answer.body == self.answers[request.scope][1]
+                assert answer.body == self.answers[request.key][1]
                 continue
             kind, *shown = self.model.move(key, "AUTHORIZED")
             if kind == "payment":
@@ -197,8 +198,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 expected = {"PaymentNotFound": (404, "payment_not_found"), "AlreadyMoved": (409, "already_moved")}
                 found = (answer.status, json.loads(answer.body)["code"])
                 assert found == expected.get(str(shown[0]), (409, "illegal_move"))
-            if request.scope:
-                self.answers[request.scope] = (None, answer.body)
+            if request.key:
+                self.answers[request.key] = (None, answer.body)
 
     @precondition(lambda self: self.names)
     @rule(kind=moves, batch=st.lists(picks, min_size=1, max_size=6))
@@ -282,7 +283,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Four new payments, in the status from which the move is legal."""
         before = {"confirm": [], "cancel": [], "settle": ["confirm"], "refund": ["confirm", "settle"]}[kind]
         requests = [self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None) for number in range(4)]
-        self.run(self._in_one_transaction(answer_once, requests))
+        self.run(self._in_one_transaction(respond_once, requests))
         wanted = [only_payment(request.command) for request in requests]
         fresh = [(request.tenant_id, str(new.id)) for request, new in zip(requests, wanted, strict=True)]
         for key, new in zip(fresh, wanted, strict=True):
@@ -307,22 +308,23 @@ class LedgerMachine(RuleBasedStateMachine):
             for kind, tenant, order_id, money in batch
         ]
 
-    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayments]:
-        scope = Scope(tenant, "tester", f"POST {PATH}", key) if key else None
-        return Keyed(CREATE, creation(tenant, money), scope, str(money).encode(), 3600)
+    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayments, Any]:
+        asked_for = str(money).encode()
+        sent_under = IdempotencyKey(tenant, "tester", f"POST {PATH}", key, asked_for, 3600) if key else None
+        return CREATE(creation(tenant, money), sent_under)
 
-    def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment]:
+    def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment, Any]:
         command = ConfirmPayment(key[0], self._id(key), ORIGIN)
         route = f"POST {PATH}/{command.payment_id}/confirm"
-        scope = Scope(key[0], "tester", route, idempotency_key) if idempotency_key else None
-        return Keyed(CONFIRM, command, scope, b"", 3600)
+        sent_under = IdempotencyKey(key[0], "tester", route, idempotency_key, b"", 3600) if idempotency_key else None
+        return CONFIRM(command, sent_under)
 
     def _id(self, key: Key) -> UUID:
         """Also of what is not the tenant's: the id then is another tenant's payment's."""
         of_anybody = {name: id_ for (_, name), id_ in self.ids.items()}
         return self.ids.get(key) or of_anybody.get(key[1], UNKNOWN)
 
-    def _expect_body(self, answer: Answer, payment_id: str, shown: Sequence[Any]) -> None:
+    def _expect_body(self, answer: StoredResponse, payment_id: str, shown: Sequence[Any]) -> None:
         status, _, amount, currency = shown
         body = json.loads(answer.body)
         assert not answer.replayed

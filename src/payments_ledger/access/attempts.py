@@ -11,7 +11,7 @@ from payments_ledger.process.settings import MEMORY_URL
 from payments_ledger.redis.pipeline import Pipeline
 from payments_ledger.web.rate_limit import Count
 
-# How long a row is remembered, and an e-mail address rests for the network of the row.
+# How long a row is remembered, and an e-mail address is locked out for the network of the row.
 REST_SECONDS = 30 * 60
 HOUR_SECONDS = 60 * 60
 # Rows and hours that one process remembers; beyond it the oldest give way.
@@ -49,9 +49,9 @@ class Forgotten:
 
 
 class Attempts(Protocol):
-    """Attempts with an e-mail address that have not succeeded. What may not answer raises RedisUnavailable.
+    """Attempts with an e-mail address that have not succeeded. Without Redis they raise RedisUnavailable.
 
-    Within a row they are told apart by the tenant that was named. All of them count together, so that naming another
+    Within a row they are distinguished by the tenant that was named. All of them count together, so that naming another
     tenant, or none, gives no further attempts. A success ends only the row of its own tenant: whoever has an account of
     the same e-mail address elsewhere cannot use it to go on guessing.
     """

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from fastapi.security import HTTPBearer
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from payments_ledger.access.access_cache import AccessCache, standing_of
 from payments_ledger.access.policy import (
@@ -19,20 +20,16 @@ from payments_ledger.access.policy import (
     require_tenant,
 )
 from payments_ledger.access.queries import TenantAccess
-from payments_ledger.access.tokens import Identity, Tokens
-from payments_ledger.chaos.faults import Chaos
+from payments_ledger.access.resources import Shared
+from payments_ledger.access.tokens import Identity
 from payments_ledger.commit.audit import Origin
-from payments_ledger.errors import (
-    LedgerError,
-    MissingHeader,
-    Unauthenticated,
-)
+from payments_ledger.errors import LedgerError, MissingHeader, Unauthenticated
 from payments_ledger.money import Money
 from payments_ledger.telemetry.tracing import current_trace
-from payments_ledger.web.exact_requests import ExactJSONRoute, single_header
-from payments_ledger.web.rate_limit import RateLimiter, client_address
+from payments_ledger.web.parameters import single_header
+from payments_ledger.web.rate_limit import client_address
 
-# What every tenant route can answer besides success.
+# What every tenant route can respond besides success.
 TENANT_PROBLEMS = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
@@ -43,8 +40,9 @@ TENANT_PROBLEMS = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 
-# Only documents the scheme; the header is read below, so that its errors are problem documents like all others.
-_bearer = HTTPBearer(auto_error=False, description="A token of POST /v1/auth/token")
+TenantId = Annotated[
+    str, Header(alias="X-Tenant-Id", description="The tenant that the request is for", examples=["tenant_demo"])
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,95 +84,70 @@ class Caller:
         return any(policy.amount for policy in self.policies)
 
 
-class CallerRoute(ExactJSONRoute):
-    """A route that knows its caller, and has counted the request, before it reads anything else of it."""
-
-    async def admit(self, request: Request) -> None:
-        await identify(request)
-
-
-async def identify(request: Request) -> Identity:
-    """The identity in the Authorization header, counted against its rate limit once a request.
+class BearerToken(SecurityBase):
+    """Reads whose token the Authorization header holds, and counts the request against a rate limit.
 
     Who cannot be identified is counted by address. Raises Unauthenticated, RepeatedHeader or RateLimited.
     """
-    known: Identity | None = getattr(request.state, "identity", None)
-    if known is not None:
-        return known
-    limiter: RateLimiter = request.app.state.rate_limiter
-    try:
-        identity = _verified(request)
-    except LedgerError:
-        await limiter.admit(request, f"address:{client_address(request)}")
-        raise
-    # By the token's own tenant: another X-Tenant-Id is no fresh quota.
-    await limiter.admit(request, f"caller:{identity.tenant_id}:{identity.subject}")
-    # Whom a refusal further on will be put down to.
-    request.state.identity = identity
-    return identity
+
+    # As the OpenAPI document describes it.
+    scheme_name = "HTTPBearer"
+    model = HTTPBearer(description="A token of POST /v1/auth/token")
+
+    async def __call__(self, request: Request, resources: Shared) -> Identity:
+        limiter = resources.rate_limiter
+        try:
+            identity = resources.tokens.verify(_token_of(request))
+        except LedgerError:
+            await limiter.admit(request, f"address:{client_address(request)}")
+            raise
+        # By the token's own tenant: another X-Tenant-Id is no fresh quota.
+        await limiter.admit(request, f"caller:{identity.tenant_id}:{identity.subject}")
+        # A refusal further on is recorded as this user's.
+        request.state.identity = identity
+        return identity
 
 
-async def admit(request: Request, permission: Permission, *, mends_policies: bool = False) -> Caller:
-    """The caller, who may do this for the tenant named in X-Tenant-Id."""
-    identity = await identify(request)
-    tenant_id = single_header(request, "X-Tenant-Id")
-    if not tenant_id:
-        raise MissingHeader("X-Tenant-Id")
-    require_tenant(identity, permission, tenant_id)
-    caller = await _look_up(request, identity, tenant_id)
-    caller.require(permission, mends_policies=mends_policies)
-    if permission is not Permission.ADMIN:
-        # Never where it is switched off again.
-        chaos: Chaos = request.app.state.chaos
-        await chaos.disturb(tenant_id, "request")
-    return caller
+def _token_of(request: Request) -> str:
+    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    return token
 
 
-async def tenant_headers(
-    _scheme: Annotated[object, Depends(_bearer)],
-    _tenant: Annotated[
-        str,
-        Header(alias="X-Tenant-Id", description="The tenant that the request is for", examples=["tenant_demo"]),
-    ],
-) -> None:
-    """What every tenant route reads of a request, for the document; `admit` does, where none may occur twice.
-
-    It waits for nothing, but FastAPI would hand a plain function to another thread.
-    """
+Identified = Annotated[Identity, Depends(BearerToken())]
 
 
 def caller_with(permission: Permission, *, mends_policies: bool = False) -> Callable[..., Awaitable[Caller]]:
     """A dependency that admits callers who may do this for the tenant named in X-Tenant-Id."""
 
-    async def admitted(request: Request, _headers: Annotated[None, Depends(tenant_headers)]) -> Caller:
-        return await admit(request, permission, mends_policies=mends_policies)
+    async def admit(request: Request, identity: Identified, tenant_id: TenantId, resources: Shared) -> Caller:
+        if not tenant_id:
+            raise MissingHeader("X-Tenant-Id")
+        require_tenant(identity, permission, tenant_id)
+        caller = await _look_up(request, resources.access, identity, tenant_id)
+        caller.require(permission, mends_policies=mends_policies)
+        if permission is not Permission.ADMIN:
+            # Never where it is switched off again.
+            await resources.chaos.disturb(tenant_id, "request")
+        return caller
 
-    return admitted
-
-
-async def current_identity(request: Request, _scheme: Annotated[object, Depends(_bearer)]) -> Identity:
-    """The identity as the database has it now; raises Unauthenticated or TenantSuspended."""
-    identity = await identify(request)
-    return (await _look_up(request, identity, identity.tenant_id)).identity
-
-
-def _verified(request: Request) -> Identity:
-    scheme, _, token = (single_header(request, "Authorization") or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated
-    tokens: Tokens = request.app.state.tokens
-    return tokens.verify(token)
+    return admit
 
 
-async def _look_up(request: Request, identity: Identity, tenant_id: str) -> Caller:
+async def current_identity(request: Request, identity: Identified, resources: Shared) -> Identity:
+    """The identity as the database has it now; raises TokenRevoked or TenantSuspended."""
+    return (await _look_up(request, resources.access, identity, identity.tenant_id)).identity
+
+
+async def _look_up(request: Request, access: AccessCache, identity: Identity, tenant_id: str) -> Caller:
     """The caller as the database has it; raises TokenRevoked, UnknownTenant or TenantSuspended."""
-    access: AccessCache = request.app.state.access
     home = identity.tenant_id
     user = await access.user(home, identity.subject)
     tenant = await access.tenant(tenant_id)
     at_home = tenant if home == tenant_id else await access.tenant(home)
     if user and at_home and tenant:
-        # Whose audit log a refusal further on goes to.
+        # A refusal further on goes to this tenant's audit log.
         request.state.tenant_id = tenant_id
     standing = standing_of(user, at_home, tenant)
     address = request.client.host if request.client else None

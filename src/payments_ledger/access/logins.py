@@ -11,7 +11,6 @@ from payments_ledger.access.attempts import NO_TENANT, Attempts, LoginAttempt
 from payments_ledger.errors import LoginUnavailable, TooManyFailedLogins
 from payments_ledger.process.settings import Settings
 from payments_ledger.redis.pipeline import RedisUnavailable
-from payments_ledger.web.exact_requests import ExactJSONRoute
 from payments_ledger.web.rate_limit import (
     WINDOW_SECONDS,
     Counters,
@@ -53,21 +52,21 @@ class Logins:
         """Counts an attempt before its password is looked at, as if it were to fail; raises TooManyFailedLogins."""
         with _counting():
             counted = await self._attempts.add(attempt)
-            row_rests = counted.in_a_row.number > FAILURES_MAX
-            hour_rests = counted.in_the_hour.number > FAILURES_IN_THE_HOUR_MAX
-            if hour_rests and not row_rests:
-                # Whom strangers keep out has not failed themselves.
+            row_is_full = counted.in_a_row.number > FAILURES_MAX
+            hour_is_full = counted.in_the_hour.number > FAILURES_IN_THE_HOUR_MAX
+            if hour_is_full and not row_is_full:
+                # Strangers' failures are not this network's own.
                 await self._attempts.take_back(attempt)
-        if row_rests or hour_rests:
+        if row_is_full or hour_is_full:
             raise TooManyFailedLogins(
                 max(
-                    counted.in_a_row.seconds_left if row_rests else 0,
-                    counted.in_the_hour.seconds_left if hour_rests else 0,
+                    counted.in_a_row.seconds_left if row_is_full else 0,
+                    counted.in_the_hour.seconds_left if hour_is_full else 0,
                 )
             )
 
     async def fail(self, attempt: LoginAttempt) -> None:
-        """The rest, should this have been the last attempt of its row, begins now."""
+        """The lockout, should this have been the last attempt of its row, begins now."""
         with _counting():
             await self._attempts.extend(attempt)
 
@@ -75,6 +74,9 @@ class Logins:
         """Ends the row of failures with the user's tenant, and with the tenant as it was named."""
         with _counting():
             await self._attempts.succeed(attempt, {attempt.tenant_id, tenant_id})
+
+    async def close(self) -> None:
+        await self._attempts.close()
 
 
 @contextmanager
@@ -87,11 +89,3 @@ def _counting() -> Iterator[None]:
 
 def attempt_of(request: Request, email: str, tenant_id: str | None) -> LoginAttempt:
     return LoginAttempt(email, client_address(request), tenant_id or NO_TENANT)
-
-
-class LoginRoute(ExactJSONRoute):
-    """A route that counts its client's address before it reads anything of the request."""
-
-    async def admit(self, request: Request) -> None:
-        logins: Logins = request.app.state.logins
-        await logins.admit(request)

@@ -98,7 +98,7 @@ class Refusals:
 
 
 def _record(request: Request, error: LedgerError) -> AuditRecord:
-    """Put down to the tenant that was verified, else to the token's own, else to the one that a login claimed."""
+    """For the audit log of the tenant that was verified, else of the token's own, else of the one a login claims."""
     identity: Identity | None = getattr(request.state, "identity", None)
     claimed: Claimed | None = getattr(request.state, "claimed", None)
     tenant_id: str | None = getattr(request.state, "tenant_id", None)

@@ -1,86 +1,37 @@
 """POST /v1/auth/token and GET /v1/me."""
 
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import APIRouter, Depends, Request
 
 from payments_ledger.access.attempts import NO_TENANT
-from payments_ledger.access.caller import CallerRoute, current_identity
-from payments_ledger.access.logins import LoginRoute, Logins, attempt_of
+from payments_ledger.access.caller import current_identity
+from payments_ledger.access.logins import Logins, attempt_of
 from payments_ledger.access.passwords import password_matches
 from payments_ledger.access.queries import User, find_user, tenants_of_email
 from payments_ledger.access.refusals import Claimed
-from payments_ledger.access.tokens import Identity, Tokens
+from payments_ledger.access.resources import Shared
+from payments_ledger.access.schemas import AccessToken, Credentials, Me
+from payments_ledger.access.tokens import Identity
 from payments_ledger.access.use_cases import Login, record_logins
 from payments_ledger.commit.audit import Origin
-from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.errors import BadCredentials
 from payments_ledger.postgres.database import Database
 from payments_ledger.telemetry.tracing import current_trace
-from payments_ledger.validation.texts import WITHOUT_CONTROLS, Matching
-from payments_ledger.web.exact_requests import Body
 from payments_ledger.web.problems import BODY_PROBLEMS, documented
+from payments_ledger.web.routes import Route
 
-TENANT_ID = Matching(r"(\*|[A-Za-z0-9._:-]{1,64})", "must be 1 to 64 letters, digits and . _ : -, or *")
-
-router = APIRouter(prefix="/v1", tags=["auth"], route_class=CallerRoute)
-login_router = APIRouter(prefix="/v1", tags=["auth"], route_class=LoginRoute)
-
-TENANT_ID = Matching(r"(\*|[A-Za-z0-9._:-]{1,64})", "must be 1 to 64 letters, digits and . _ : -, or *")
+router = APIRouter(prefix="/v1", tags=["auth"], route_class=Route)
 
 
-class Credentials(Body):
-    """`email` is any address that the administrator chose, such as ops@demo."""
-
-    model_config = ConfigDict(
-        populate_by_name=True,
-        json_schema_extra={"examples": [{"email": "ops@demo", "password": "ops123", "tenantId": "tenant_demo"}]},
-    )
-
-    email: Annotated[str, StringConstraints(min_length=3, max_length=254, to_lower=True), WITHOUT_CONTROLS]
-    password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    tenant_id: Annotated[Annotated[str, TENANT_ID] | None, Field(alias="tenantId")] = None
+async def counting_logins(request: Request, resources: Shared) -> Logins:
+    """The logins, which have counted the request by its address before anything else of it is read."""
+    await resources.logins.admit(request)
+    return resources.logins
 
 
-class AccessToken(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x1Zk", "token_type": "Bearer", "expires_in": 3600}]
-        }
-    )
-
-    access_token: str
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
-    expires_in: int
-
-
-class Me(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "sub": "01a20568-0001-7000-8000-000000000001",
-                    "tid": "tenant_demo",
-                    "roles": ["ops"],
-                    "perms": ["ledger:read", "payments:read", "payments:write"],
-                    "plan": "pro",
-                    "region": "region-a",
-                }
-            ]
-        }
-    )
-
-    sub: str
-    tid: str
-    roles: list[str]
-    perms: list[str]
-    plan: str
-    region: str
-
-
-@login_router.post(
+@router.post(
     "/auth/token",
     summary="Get a token for an e-mail address and its password",
     responses=documented(
@@ -92,29 +43,32 @@ class Me(BaseModel):
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 )
-async def issue_token(request: Request, response: Response, credentials: Credentials) -> AccessToken:
+async def issue_token(
+    logins: Annotated[Logins, Depends(counting_logins)],
+    credentials: Credentials,
+    request: Request,
+    resources: Shared,
+) -> AccessToken:
     """Exchanges e-mail and password for a bearer token. Without tenantId the e-mail must belong to one tenant only.
 
-    After 10 failures in a row from one network (an IPv4 address, an IPv6 /64) the e-mail address rests for it for 30
-    minutes. After 100 failures in an hour, refused attempts included, it rests for everybody until the hour is over.
+    After 10 failures in a row from one network (an IPv4 address, an IPv6 /64) the e-mail address is locked out
+    there for 30 minutes. After 100 failures in an hour, refused attempts included, it is locked out everywhere until
+    the hour is over.
     """
-    tokens: Tokens = request.app.state.tokens
-    logins: Logins = request.app.state.logins
-    # Whom a refusal will be put down to.
+    # A refusal is recorded as one of this address and tenant.
     request.state.claimed = Claimed(credentials.email, credentials.tenant_id)
     attempt = attempt_of(request, credentials.email, credentials.tenant_id)
     async with logins.turn(attempt):
         await logins.begin(attempt)
-        user = await _find_user(request.app.state.database, credentials)
+        user = await _find_user(resources.database, credentials)
         if not await password_matches(credentials.password, user.password_hash if user else None) or user is None:
             await logins.fail(attempt)
             raise BadCredentials
         await logins.succeed(attempt, user.tenant_id)
-    commands: GroupCommit = request.app.state.commands
     address = request.client.host if request.client else None
+    login = Login(user.tenant_id, Origin(str(user.id), address, current_trace()))
     # Before the token is given out: there is none without its row in the audit log.
-    await commands.submit(record_logins, Login(user.tenant_id, Origin(str(user.id), address, current_trace())))
-    response.headers["Cache-Control"] = "no-store"
+    await resources.commands.submit(record_logins, login)
     identity = Identity(
         subject=str(user.id),
         tenant_id=user.tenant_id,
@@ -123,6 +77,7 @@ async def issue_token(request: Request, response: Response, credentials: Credent
         plan=user.plan,
         region=user.region,
     )
+    tokens = resources.tokens
     return AccessToken(access_token=tokens.issue(identity), expires_in=tokens.lifetime_seconds)
 
 
@@ -151,7 +106,7 @@ async def get_me(identity: Annotated[Identity, Depends(current_identity)]) -> Me
 
 
 async def _find_user(database: Database, credentials: Credentials) -> User | None:
-    """Asks the same two questions whatever the answers are, so that their time tells nothing."""
+    """The same two queries whatever their results, so that their time reveals nothing."""
     async with database.transaction() as conn:
         tenants = await tenants_of_email(conn, credentials.email)
     tenant_id = credentials.tenant_id or (tenants[0] if len(tenants) == 1 else NO_TENANT)

@@ -1,7 +1,6 @@
 """The SQL of the ledger: inserting entries with their postings and totals, reading entries and balances."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -15,14 +14,6 @@ from payments_ledger.ledger.entry import Balance, Entry, PostedEntry, Posting
 from payments_ledger.ledger.period import Period, split_by_day
 from payments_ledger.money import Money
 from payments_ledger.postgres.database import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a page of entries ended: the next one begins after this entry, going back in time."""
-
-    posted_at: datetime
-    entry_id: UUID
 
 
 async def insert_accounts(conn: Connection, tenant_id: str, accounts: Sequence[Account]) -> None:
@@ -112,12 +103,12 @@ async def sources_with_entry(
 
 
 async def list_entries(
-    conn: Connection, tenant_id: str, period: Period, *, after: Position | None, limit: int
+    conn: Connection, tenant_id: str, period: Period, *, after: tuple[datetime, UUID] | None, limit: int
 ) -> list[PostedEntry]:
-    """Up to `limit` entries of the period, newest first, beginning after a position."""
+    """Up to `limit` entries of the period, newest first, beginning after a position (posted_at, id)."""
     # One upper bound, where the index scan begins. With two it begins at the later one and reads all that lies between.
-    ends = [Position(period.end, UUID(int=0))] if period.end else []
-    before = min([*ends, *([after] if after else [])], key=astuple, default=None)
+    ends = [(period.end, UUID(int=0))] if period.end else []
+    before = min([*ends, *([after] if after else [])], default=None)
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
@@ -140,8 +131,8 @@ async def list_entries(
         {
             "tenant_id": tenant_id,
             "start": period.start,
-            "before_posted_at": before.posted_at if before else None,
-            "before_entry_id": before.entry_id if before else UUID(int=0),
+            "before_posted_at": before[0] if before else None,
+            "before_entry_id": before[1] if before else UUID(int=0),
             "limit": limit,
         },
     )

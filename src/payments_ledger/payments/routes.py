@@ -2,27 +2,28 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from uuid_utils.compat import uuid7
 
-from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, admit, identify, tenant_headers
+from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, caller_with
 from payments_ledger.access.policy import Permission
-from payments_ledger.access.refusals import Refusals
+from payments_ledger.access.resources import Resources, Shared
 from payments_ledger.commit.audit import Origin
-from payments_ledger.commit.group_commit import Command, GroupCommit
-from payments_ledger.commit.idempotency import KEY_LENGTH_MAX, Answer, Keyed, Operation, Scope, answer_once, fingerprint
-from payments_ledger.errors import (
-    Forbidden,
-    Invalid,
-    InvalidHeader,
-    MissingHeader,
-    PaymentNotFound,
-    Rejected,
+from payments_ledger.commit.group_commit import GroupCommit
+from payments_ledger.commit.idempotency import (
+    KEY_LENGTH_MAX,
+    Key,
+    Keyed,
+    StoredResponse,
+    fingerprint,
+    respond_once,
 )
+from payments_ledger.errors import Forbidden, Invalid, PaymentNotFound, Rejected
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.schemas import (
@@ -33,7 +34,6 @@ from payments_ledger.payments.schemas import (
     PaymentIntentRequest,
     outcomes_body,
     payment_body,
-    read_payment_intent,
 )
 from payments_ledger.payments.use_cases import (
     ConfirmPayment,
@@ -42,181 +42,157 @@ from payments_ledger.payments.use_cases import (
     confirm_payments,
     create_payments,
 )
-from payments_ledger.postgres.database import Database
 from payments_ledger.process.portions import in_portions
-from payments_ledger.web.exact_requests import DirectRoute, ExactRequest, read_body, read_json, single_header
-from payments_ledger.web.parameters import CanonicalUUID, path_uuid
+from payments_ledger.validation.texts import Matching
+from payments_ledger.web.parameters import CanonicalUUID
 from payments_ledger.web.problems import BODY_PROBLEMS, documented, problem_body, status_of
+from payments_ledger.web.routes import Route, UpTo
 
 PATH = "/v1/payment-intents"
-KEY_HEADER = "Idempotency-Key"
 # Room for 1,000 payment intents of the longest references.
 BATCH_BYTES_MAX = 1024 * 1024
 
+router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=Route)
 
-class PaymentRoute(DirectRoute):
-    async def admit(self, request: Request) -> None:
-        await identify(request)
-
-
-router = APIRouter(
-    prefix=PATH, tags=["payment intents"], route_class=PaymentRoute, dependencies=[Depends(tenant_headers)]
-)
-
-# For the document, like each route's function that ends in _request; the routes read the request themselves.
+Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
+Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
+PaymentId = Annotated[CanonicalUUID, Path(description="The payment intent", examples=[INTENT_EXAMPLE["id"]])]
+_KeyText = Annotated[
+    str, Matching(f"[ -~]{{1,{KEY_LENGTH_MAX}}}", f"must be 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+]
 _KEY = Header(
-    alias=KEY_HEADER,
-    max_length=KEY_LENGTH_MAX,
+    alias="Idempotency-Key",
     description="A repetition under the same key gets the first response again",
     examples=["6b0f1e0c-confirm-1"],
 )
-OptionalKey = Annotated[str | None, _KEY]
-RequiredKey = Annotated[str, _KEY]
-PaymentId = Annotated[CanonicalUUID, Path(description="The payment intent", examples=[INTENT_EXAMPLE["id"]])]
-
-
-def create_request(body: PaymentIntentRequest, key: OptionalKey = None) -> None: ...
-
-
-def batch_request(body: PaymentIntentBatch, key: RequiredKey) -> None: ...
-
-
-def confirm_request(payment_id: PaymentId, key: RequiredKey) -> None: ...
-
-
-def get_request(payment_id: PaymentId) -> None: ...
+RequiredKey = Annotated[_KeyText, _KEY]
+OptionalKey = Annotated[_KeyText | None, _KEY]
 
 
 @router.post(
     "",
     summary="Create a payment intent",
     status_code=HTTPStatus.CREATED,
-    dependencies=[Depends(create_request)],
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
-async def create_payment_intent(request: ExactRequest) -> Response:
-    """Creates a payment intent. With an Idempotency-Key a repetition gets the first answer."""
-    caller = await admit(request, Permission.PAYMENTS_WRITE)
-    body, money = read_payment_intent(await read_json(request))
-    caller.require(Permission.PAYMENTS_WRITE, money)
-    payment = NewPayment(uuid7(), money, body.customer_ref)
+async def create_payment_intent(
+    caller: Writer, body: PaymentIntentRequest, resources: Shared, key: OptionalKey = None
+) -> Response:
+    """Creates a payment intent. With an Idempotency-Key a repetition gets the first response."""
+    caller.require(Permission.PAYMENTS_WRITE, body.money)
+    payment = NewPayment(uuid7(), body.money, body.customer_ref)
     command = CreatePayments(caller.tenant_id, (payment,), caller.origin)
-    asked_for = fingerprint(str(money.amount), money.currency, body.customer_ref)
-    return await _answer(request.app.state.commands, _keyed(request, PATH, caller, CREATE, command, asked_for))
+    asked_for = fingerprint(str(body.money.amount), body.money.currency, body.customer_ref)
+    stored_under = _key(resources, caller, PATH, key, asked_for)
+    return await _respond(resources.commands, CREATE(command, stored_under))
 
 
 @router.post(
     "/batch",
     summary="Create many payment intents",
-    dependencies=[Depends(batch_request)],
     response_model=BatchOutcomes,
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
 )
-async def create_payment_intents(request: ExactRequest) -> Response:
+async def create_payment_intents(
+    caller: Writer,
+    key: RequiredKey,
+    body: Annotated[PaymentIntentBatch, UpTo(BATCH_BYTES_MAX)],
+    request: Request,
+    resources: Shared,
+) -> Response:
     """Creates up to 1,000 payment intents, each with an outcome of its own. The Idempotency-Key is required.
 
     All that are valid are created together, or none if the request as a whole fails. It counts as one request.
     """
-    caller = await admit(request, Permission.PAYMENTS_WRITE)
-    _require_key(request)
-    body = await read_body(request, PaymentIntentBatch, bytes_max=BATCH_BYTES_MAX)
     items = in_portions(enumerate(body.payment_intents))
     read = [_payment_of_batch(caller, place, item) async for place, item in items]
     payments = tuple(payment for _, payment in read)
-    _note_refusal(request, payments)
+    if denial := _denial_among(payments):
+        # One row of the audit log for a request of which the policies deny some: the response itself is no 403.
+        resources.refusals.note(request, denial)
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
-    keyed = _keyed(
-        request, f"{PATH}/batch", caller, CREATE_MANY, command, fingerprint(*(asked_for for asked_for, _ in read))
-    )
-    return await _answer(request.app.state.bulk_commands, keyed)
-
-
-@router.get("/batch", include_in_schema=False)
-async def get_no_batch(request: ExactRequest) -> Response:
-    """There is nothing to get here; without this it would be taken for the id of a payment intent."""
-    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+    asked_for = fingerprint(*(asked_for for asked_for, _ in read))
+    stored_under = _key(resources, caller, f"{PATH}/batch", key, asked_for)
+    return await _respond(resources.bulk_commands, CREATE_MANY(command, stored_under))
 
 
 @router.post(
     "/{payment_id}/confirm",
     summary="Confirm a payment intent",
-    dependencies=[Depends(confirm_request)],
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.CONFLICT),
 )
-async def confirm_payment_intent(request: ExactRequest) -> Response:
+async def confirm_payment_intent(
+    caller: Writer, key: RequiredKey, payment_id: PaymentId, resources: Shared
+) -> Response:
     """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
-    caller = await admit(request, Permission.PAYMENTS_WRITE)
-    payment_id = path_uuid(request, "payment_id")
-    _require_key(request)
-    command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
-    keyed = _keyed(request, _confirm_path(payment_id), caller, CONFIRM, command, fingerprint(str(payment_id)))
     if caller.is_bound_by_amounts:
         # The amount of a payment never changes, so it can be asked for before the batch.
-        database: Database = request.app.state.database
-        async with database.transaction([caller.tenant_id]) as conn:
-            payment = await find_payment(conn, caller.tenant_id, payment_id)
+        payment = await _find_payment(resources, caller, payment_id)
         if payment:
             caller.require(Permission.PAYMENTS_WRITE, payment.money)
-    return await _answer(request.app.state.commands, keyed)
+    command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
+    stored_under = _key(resources, caller, _confirm_path(payment_id), key, fingerprint(str(payment_id)))
+    return await _respond(resources.commands, CONFIRM(command, stored_under))
 
 
 @router.get(
     "/{payment_id}",
     summary="Show a payment intent",
-    dependencies=[Depends(get_request)],
     response_model=PaymentIntent,
     # 405 for "batch", which is a path of its own.
     responses=documented(*TENANT_PROBLEMS, HTTPStatus.METHOD_NOT_ALLOWED),
 )
-async def get_payment_intent(request: ExactRequest) -> Response:
+async def get_payment_intent(caller: Reader, payment_id: PaymentId, resources: Shared) -> Response:
     """The payment intent as it is now."""
-    caller = await admit(request, Permission.PAYMENTS_READ)
-    payment_id = path_uuid(request, "payment_id")
-    database: Database = request.app.state.database
-    async with database.transaction([caller.tenant_id]) as conn:
-        payment = await find_payment(conn, caller.tenant_id, payment_id)
+    payment = await _find_payment(resources, caller, payment_id)
     if payment is None:
         raise PaymentNotFound
     return Response(payment_body(payment), media_type="application/json")
 
 
-async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
+async def _find_payment(resources: Resources, caller: Caller, payment_id: UUID) -> Payment | None:
+    async with resources.database.transaction([caller.tenant_id]) as conn:
+        return await find_payment(conn, caller.tenant_id, payment_id)
+
+
+async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
     [outcome] = outcomes
     if isinstance(outcome, Payment):
-        return Answer(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
+        return StoredResponse(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
     return _refusal(outcome, PATH, command.origin)
 
 
-async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> Answer:
+async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> StoredResponse:
     if isinstance(outcome, Payment):
-        return Answer(HTTPStatus.OK, payment_body(outcome))
+        return StoredResponse(HTTPStatus.OK, payment_body(outcome))
     return _refusal(outcome, _confirm_path(command.payment_id), command.origin)
 
 
-async def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> Answer:
-    answers = (_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes))
-    return Answer(HTTPStatus.OK, await outcomes_body((answer.status, answer.body) for answer in answers))
+async def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
+    each = (_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes))
+    return StoredResponse(HTTPStatus.OK, await outcomes_body((response.status, response.body) for response in each))
 
 
-def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Rejected) -> Answer:
+def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Rejected) -> StoredResponse:
     if isinstance(outcome, Payment):
-        return Answer(HTTPStatus.CREATED, payment_body(outcome))
+        return StoredResponse(HTTPStatus.CREATED, payment_body(outcome))
     if outcome is not command.payments[place] and isinstance(outcome.error, Invalid):
         # The use case does not know where in the request the payment stood.
         outcome = Rejected(outcome.error.within("payment_intents", place))
     return _refusal(outcome, f"{PATH}/batch", command.origin)
 
 
-def _refusal(outcome: Rejected, instance: str, origin: Origin) -> Answer:
+def _refusal(outcome: Rejected, instance: str, origin: Origin) -> StoredResponse:
     body = problem_body(outcome.error, instance=instance, correlation_id=origin.trace.correlation_id)
-    return Answer(status_of(outcome.error), body)
+    return StoredResponse(status_of(outcome.error), body)
 
 
-CREATE = Operation(create_payments, _render_created)
-CREATE_MANY = Operation(create_payments, _render_many)
-CONFIRM = Operation(confirm_payments, _render_confirmed)
+# What a route carries out, each with the command and the key that it was sent under.
+CREATE = partial(Keyed, create_payments, _render_created)
+CREATE_MANY = partial(Keyed, create_payments, _render_many)
+CONFIRM = partial(Keyed, confirm_payments, _render_confirmed)
 
 
 def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, NewPayment | Rejected]:
@@ -225,56 +201,42 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, NewPa
     The text depends on the item alone: what policies say of it may be different when the request is repeated.
     """
     try:
-        body, money = read_payment_intent(item)
+        body = PaymentIntentRequest.read(item)
     except Invalid as error:
         refusal = error
     else:
-        asked_for = f"{money} {body.customer_ref}"
+        asked_for = f"{body.money} {body.customer_ref}"
         try:
-            caller.require(Permission.PAYMENTS_WRITE, money)
+            caller.require(Permission.PAYMENTS_WRITE, body.money)
         except Forbidden as error:
             return asked_for, Rejected(error)
-        return asked_for, NewPayment(uuid7(), money, body.customer_ref)
+        return asked_for, NewPayment(uuid7(), body.money, body.customer_ref)
     return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within("payment_intents", place))
 
 
-def _note_refusal(request: Request, payments: Sequence[NewPayment | Rejected]) -> None:
-    """One row of the audit log for a request of which the policies deny some: the answer itself is no 403."""
-    errors = [payment.error for payment in payments if isinstance(payment, Rejected)]
-    if denial := next((error for error in errors if isinstance(error, Forbidden)), None):
-        refusals: Refusals = request.app.state.refusals
-        refusals.note(request, denial)
+def _denial_among(payments: Sequence[NewPayment | Rejected]) -> Forbidden | None:
+    errors = (payment.error for payment in payments if isinstance(payment, Rejected))
+    return next((error for error in errors if isinstance(error, Forbidden)), None)
 
 
 def _confirm_path(payment_id: UUID) -> str:
     return f"{PATH}/{payment_id}/confirm"
 
 
-def _require_key(request: Request) -> None:
-    if single_header(request, KEY_HEADER) is None:
-        raise MissingHeader(KEY_HEADER)
+def _key(resources: Resources, caller: Caller, path: str, key: str | None, asked_for: bytes) -> Key | None:
+    """`path` is the canonical one, so that a key counts for a resource, however its URL is spelled."""
+    if key is None:
+        return None
+    lifetime_seconds = resources.settings.idempotency_ttl_seconds
+    return Key(caller.tenant_id, caller.identity.subject, f"POST {path}", key, asked_for, lifetime_seconds)
 
 
-def _keyed[C: Command](
-    request: Request, path: str, caller: Caller, operation: Operation[C, Any], command: C, asked_for: bytes
-) -> Keyed[C]:
-    """The command with the request's Idempotency-Key; raises InvalidHeader or RepeatedHeader.
-
-    `path` is the canonical one, so that a key counts for a resource, however its URL is spelled.
-    """
-    key = single_header(request, KEY_HEADER)
-    if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
-        raise InvalidHeader(KEY_HEADER, f"{KEY_HEADER} must be 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
-    scope = Scope(caller.tenant_id, caller.identity.subject, f"{request.method} {path}", key) if key else None
-    return Keyed(operation, command, scope, asked_for, request.app.state.settings.idempotency_ttl_seconds)
-
-
-async def _answer(commands: GroupCommit, keyed: Keyed[Any]) -> Response:
-    answer = await commands.submit(answer_once, keyed)
-    if isinstance(answer, Rejected):
-        raise answer.error
-    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
-    if answer.location:
-        headers["Location"] = answer.location
-    media_type = "application/json" if answer.status < HTTPStatus.BAD_REQUEST else "application/problem+json"
-    return Response(answer.body, answer.status, headers, media_type)
+async def _respond(commands: GroupCommit, request: Keyed[Any, Any]) -> Response:
+    stored = await commands.submit(respond_once, request)
+    if isinstance(stored, Rejected):
+        raise stored.error
+    headers = {"Idempotent-Replayed": "true"} if stored.replayed else {}
+    if stored.location:
+        headers["Location"] = stored.location
+    media_type = "application/json" if stored.status < HTTPStatus.BAD_REQUEST else "application/problem+json"
+    return Response(stored.body, stored.status, headers, media_type)

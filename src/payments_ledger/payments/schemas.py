@@ -1,10 +1,10 @@
-"""Payments as they stand in requests and answers."""
+"""Payments as they stand in requests and responses."""
 
 import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from payments_ledger.payments.payment import Payment
 from payments_ledger.process.portions import in_portions
 from payments_ledger.validation.card_numbers import holds_card_number
 from payments_ledger.validation.faults import invalid_body
-from payments_ledger.web.exact_requests import Body
+from payments_ledger.web.bodies import Body
 from payments_ledger.web.problems import Problem, problem_body
 
 # What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
@@ -74,6 +74,8 @@ class PaymentIntentRequest(Body):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
+    _money: Money
+
     amount: Annotated[
         Any,
         BeforeValidator(_number_or_text),
@@ -86,6 +88,22 @@ class PaymentIntentRequest(Body):
         AfterValidator(_printable),
         AfterValidator(_no_card_number),
     ]
+
+    @classmethod
+    def read(cls, value: Any) -> Self:
+        """The request; raises Invalid with the faults of all its fields, those of amount and currency included."""
+        try:
+            request = cls.model_validate(value)
+        except ValidationError as error:
+            refusal = invalid_body(error)
+            raise together([refusal, *_refusals_of_money(value, refusal)]) from None
+        request._money = parse_money(request.amount, request.currency)
+        return request
+
+    @property
+    def money(self) -> Money:
+        """Amount and currency, exact, of a request that was `read`."""
+        return self._money
 
 
 class PaymentIntent(BaseModel):
@@ -119,7 +137,7 @@ class PaymentIntentBatch(Body):
 
 
 class BatchOutcome(BaseModel):
-    """What became of one payment intent: `status` is that of a request for it alone, with its answer."""
+    """What became of one payment intent: `status` is that of a request for it alone, with its response."""
 
     status: int
     payment_intent: PaymentIntent | None = None
@@ -145,16 +163,6 @@ class BatchOutcomes(BaseModel):
     outcomes: list[BatchOutcome]
 
 
-def read_payment_intent(value: Any) -> tuple[PaymentIntentRequest, Money]:
-    """The request and its money; raises Invalid with the faults of all its fields, amount and currency included."""
-    try:
-        request = PaymentIntentRequest.model_validate(value)
-    except ValidationError as error:
-        refusal = invalid_body(error)
-        raise together([refusal, *_refusals_of_money(value, refusal)]) from None
-    return request, parse_money(request.amount, request.currency)
-
-
 def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
     """What is wrong with amount and currency, as far as they have the form that the refusal does not speak of."""
     if not all(fault.path for fault in refusal.faults):
@@ -174,7 +182,7 @@ def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
 
 
 def payment_body(payment: Payment) -> bytes:
-    """The payment as clients see it, to the byte."""
+    """The payment as clients see it, to the byte; its fields are right by their types, and not validated again."""
     body = PaymentIntent.model_construct(
         id=str(payment.id),
         amount=format_amount(payment.money.amount, payment.money.currency),
@@ -188,9 +196,9 @@ def payment_body(payment: Payment) -> bytes:
 
 
 async def outcomes_body(outcomes: Iterable[tuple[int, bytes]]) -> bytes:
-    """BatchOutcomes, to the byte, from each outcome's status and the answer to a request for it alone."""
+    """BatchOutcomes, to the byte, from each outcome's status and the response to a request for it alone."""
     parts = [
-        b'{"status":%d,"%s":%s}' % (status, b"payment_intent" if status < 400 else b"problem", answer)
-        async for status, answer in in_portions(outcomes)
+        b'{"status":%d,"%s":%s}' % (status, b"payment_intent" if status < 400 else b"problem", response)
+        async for status, response in in_portions(outcomes)
     ]
     return b'{"outcomes":[' + b",".join(parts) + b"]}"

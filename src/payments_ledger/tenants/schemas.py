@@ -1,26 +1,30 @@
-"""Policies as administrators write and read them: flat JSON, amounts as decimal texts, hours with their zone."""
+"""What administrators read and write: policies, users, the tenant, its audit log and its injected faults.
+
+Policies are flat JSON, amounts decimal strings, hours with their zone.
+"""
 
 from collections.abc import Iterable
-from datetime import time
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
 from payments_ledger.access.policy import AmountRange, DailyHours, Effect, Permission, Policy
 from payments_ledger.access.zones import find_zone, is_same_everywhere
+from payments_ledger.chaos.faults import LATENCY_MS_MAX
 from payments_ledger.errors import Invalid, InvalidAmount, UnknownCurrency, together
 from payments_ledger.money import exponent_of, format_amount, parse_money
 from payments_ledger.validation.texts import WITHOUT_CONTROLS, Matching
-from payments_ledger.web.exact_requests import Body
+from payments_ledger.web.bodies import Body
 from payments_ledger.web.parameters import canonical
 
 NAME = Matching(
     "[a-z0-9][a-z0-9_-]{0,63}", "must be 1 to 64 of the characters a-z, 0-9, _ and -, the first a letter or digit"
 )
 CLOCK = Matching("([01][0-9]|2[0-3]):[0-5][0-9]", "must be a time of day from 00:00 to 23:59")
-# A condition that lists more is better told by a role or a plan.
+# A condition that lists more is better stated by a role or a plan.
 VALUES_MAX = 100
 
 
@@ -83,6 +87,109 @@ class PolicyDocument(PolicyTerms):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ops-limit", **TERMS_EXAMPLE}]})
 
     name: str
+
+
+class UserDocument(BaseModel):
+    """`disabled_at` is null for a user who may log in."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20568-0001-7000-8000-000000000001",
+                    "email": "ops@demo",
+                    "roles": ["ops"],
+                    "disabled_at": "2026-01-31T12:00:00Z",
+                    "created_at": "2026-01-01T00:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: str
+    email: str
+    roles: list[str]
+    disabled_at: datetime | None
+    created_at: datetime
+
+
+class Roles(Body):
+    """Exactly these; an empty list removes all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"roles": ["ops"]}]})
+
+    roles: Values
+
+
+class TenantDocument(BaseModel):
+    """`suspended_at` is null for a tenant whose users may use it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "tenant_demo",
+                    "name": "Demo",
+                    "plan": "pro",
+                    "region": "region-a",
+                    "suspended_at": "2026-01-31T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: str
+    name: str
+    plan: str
+    region: str
+    suspended_at: datetime | None
+
+
+class AuditDocument(BaseModel):
+    """`detail` of a change holds the target `before` and `after`; null is that there was or is none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20568-9b2c-7d11-8e55-0242ac120003",
+                    "at": "2026-01-31T12:00:00Z",
+                    "principal": "01a20568-0001-7000-8000-000000000001",
+                    "address": "192.0.2.7",
+                    "action": "payment.authorize",
+                    "target": "01a20568-8a1a-72a7-9083-66e400122dd8",
+                    "correlation_id": "corr-demo-1",
+                    "detail": {
+                        "before": {"status": "CREATED"},
+                        "after": {"status": "AUTHORIZED"},
+                        "amount": "100.00 BRL",
+                    },
+                }
+            ]
+        }
+    )
+
+    id: str
+    at: datetime
+    principal: str
+    address: str | None
+    action: str
+    target: str
+    correlation_id: str
+    detail: dict[str, Any]
+
+
+class ChaosSettings(Body):
+    """`fail_percent` of the tenant's requests, messages and events fail; requests and messages take longer."""
+
+    # Strict: false is no number, and "yes" is no boolean.
+    model_config = ConfigDict(
+        strict=True, json_schema_extra={"examples": [{"enabled": True, "fail_percent": 20, "latency_ms": 300}]}
+    )
+
+    enabled: bool
+    fail_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    latency_ms: Annotated[int, Field(ge=0, le=LATENCY_MS_MAX)] = 0
 
 
 def read_policy(name: str, terms: PolicyTerms) -> Policy:

@@ -1,6 +1,6 @@
 """What pydantic finds wrong with a value, in words of ours: they name no library, no pattern, and repeat no value."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -53,20 +53,16 @@ _WORDS: Mapping[str, Callable[[_Context], str]] = {
 }
 
 
-def describe(found: Mapping[str, Any] | ErrorDetails) -> str:
+def describe(found: ErrorDetails) -> str:
     """The fault that pydantic found, as what stands after the field's name ("is required")."""
     words = _WORDS.get(found["type"])
     return words(found.get("ctx", {})) if words else "is not valid"
 
 
 def invalid_body(error: ValidationError) -> InvalidRequest:
-    """What is wrong with a body, field by field."""
-    return InvalidRequest(faults_of(error.errors(include_url=False, include_input=False)))
-
-
-def faults_of(found: Iterable[Mapping[str, Any] | ErrorDetails], *, at: int = 0) -> list[Fault]:
-    """Up to FAULTS_MAX faults of a body, whose path begins at this place of the location."""
-    return [Fault(describe(fault), _path(fault["loc"][at:])) for fault in islice(found, FAULTS_MAX)]
+    """What is wrong with a body, field by field: up to FAULTS_MAX faults."""
+    found = islice(error.errors(include_url=False, include_input=False), FAULTS_MAX)
+    return InvalidRequest([Fault(describe(fault), _path(fault["loc"])) for fault in found])
 
 
 def _path(location: Sequence[str | int]) -> tuple[str | int, ...]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
+from payments_ledger.web.routes import Route
+
 # What a browser may do for this page: run these files, ask this server. No script or style stands in the page itself.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -44,7 +46,7 @@ _START = """SwaggerUIBundle({
 
 PATHS = frozenset({"/", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"})
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=Route)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])

@@ -20,13 +20,13 @@ from payments_ledger.web.problems import INSTANCE_LENGTH_MAX
 
 log = structlog.get_logger(__name__)
 
-# Request line and headers. Room for a token, and for a header that is too long to be told so by name.
+# Request line and headers. Room for a token, and for a header that is too long to be refused by its name.
 HEAD_BYTES_MAX = 32 * 1024
 # From the first byte, or from the opening of the connection, to the end of the head.
 HEAD_SECONDS_MAX = 10.0
 # What is still worth skipping: nobody here reads trailers (RFC 9110, section 6.5), nor a chunk's extensions.
 TRAILER_BYTES_MAX = 8 * 1024
-# Requests of one connection that were read and are not answered. Clients send the next one after the response.
+# Requests of one connection that were read and have no response yet. Clients send the next one after the response.
 PIPELINED_MAX = 16
 # The least that stands around a name and its value: a colon and a line's end.
 FIELD_OVERHEAD = 3
@@ -82,9 +82,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.url = b""
         self._in_head = True
-        # Of the head, or of the trailers, as far as the parser has told of them.
+        # Of the head, or of the trailers, as far as the parser has reported them.
         self._section_bytes = 0
-        # Fed to the parser since it last told of anything that is not a single field.
+        # Fed to the parser since it last reported anything that is not a single field.
         self._unheard_bytes = 0
         self._unanswered = 0
         self._refusal: Refusal | None = None
@@ -175,7 +175,7 @@ class BoundedHttp(HttpToolsProtocol):
         raise httptools.HttpParserError
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Sends the refusal and closes, as soon as those requests are answered that came before what is refused."""
+        """Sends the refusal and closes, once the requests that came before what is refused have their responses."""
         self._refusal = refusal
         # What is wrong with a body is wrong with a request that the application has begun.
         begun = self.cycle if not self._in_head and not self.cycle.response_complete else None

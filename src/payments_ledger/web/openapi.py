@@ -94,7 +94,7 @@ PROBLEMS: Mapping[int, LedgerError] = {
     HTTPStatus.TOO_MANY_REQUESTS: errors.RateLimited(17),
     HTTPStatus.SERVICE_UNAVAILABLE: errors.TooBusy(),
 }
-# Where another error tells more of what to expect.
+# Where another error is the better example.
 PROBLEMS_BY_TAG: Mapping[tuple[str, int], LedgerError] = {
     ("auth", HTTPStatus.BAD_REQUEST): errors.MalformedJson("The body is not JSON: Syntax error at character 1."),
     ("auth", HTTPStatus.UNAUTHORIZED): errors.BadCredentials(),
@@ -113,7 +113,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def complete_document(app: FastAPI) -> None:
-    """Has the application's document tell of problems, response headers and examples, too."""
+    """Adds problems, response headers and examples to the application's document."""
     app.openapi = _once(app.openapi)  # type: ignore[method-assign]
 
 
@@ -168,9 +168,9 @@ def _headers_of(path: str, operation: Document, status: int) -> Iterator[str]:
         yield "Location"
     if status == HTTPStatus.OK and "cursor" in parameters:
         yield "Link"
-    # What is refused before it is carried out is not kept.
-    is_kept = status < HTTPStatus.BAD_REQUEST or status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-    if "Idempotency-Key" in parameters and is_kept:
+    # The response to what is refused before it is carried out is not stored.
+    is_stored = status < HTTPStatus.BAD_REQUEST or status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+    if "Idempotency-Key" in parameters and is_stored:
         yield "Idempotent-Replayed"
     if status == HTTPStatus.UNAUTHORIZED:
         yield "WWW-Authenticate"

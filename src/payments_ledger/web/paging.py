@@ -1,13 +1,17 @@
 """Lists in pages: how many rows, from where, and the Link header that leads to the next page (RFC 8288)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Response
 from pydantic import BaseModel
+from starlette.datastructures import URL
 
 from payments_ledger.process.portions import in_portions
+from payments_ledger.web.cursors import CursorSigner
 
 PAGE_LIMIT = 50
 PAGE_LIMIT_MAX = 200
@@ -15,14 +19,52 @@ PAGE_LIMIT_MAX = 200
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT_MAX, description="Rows of a page")]
 Cursor = Annotated[str | None, Query(description="From the Link header of the page before")]
 
+type Position = tuple[datetime, UUID]
+"""Where a row stands in its list."""
+
+
+class Page:
+    """The page that a request asks for: up to `limit` rows `after` a position, None being the start."""
+
+    def __init__(self, url: URL, cursors: CursorSigner, purpose: str, limit: int, cursor: str | None) -> None:
+        """`purpose` is the list that the cursors are for; they fit no other."""
+        self._url = url
+        self._cursors = cursors
+        self._purpose = purpose
+        self._limit = limit
+        self._cursor = cursor
+
+    @property
+    def after(self) -> Position | None:
+        """Where the page before ended; raises InvalidCursor."""
+        return self._cursors.read(self._purpose, self._cursor) if self._cursor else None
+
+    @property
+    def rows_wanted(self) -> int:
+        """One more than the page shows, which tells whether there is a next page."""
+        return self._limit + 1
+
+    async def response[R](
+        self, rows: Sequence[R], show: Callable[[R], BaseModel], position: Callable[[R], Position]
+    ) -> Response:
+        """The page as a JSON array, of the `rows_wanted`."""
+        response = await json_array(map(show, rows[: self._limit]))
+        if len(rows) > self._limit:
+            cursor = self._cursors.write(self._purpose, *position(rows[self._limit - 1]))
+            response.headers["Link"] = self._link_to_next(cursor)
+        return response
+
+    def _link_to_next(self, cursor: str) -> str:
+        """The request as it was, but beginning at the cursor."""
+        parameters = [(name, value) for name, value in parse_qsl(self._url.query) if name != "cursor"]
+        return f'<{self._url.path}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'
+
 
 async def json_array(documents: Iterable[BaseModel]) -> Response:
-    """A response of the documents in their order, written in portions, since each may be large."""
+    """A response of the documents in their order, made and written in portions, since each may be large.
+
+    Each document is written once. A returned list would be validated anew, line by line: a page of entries took 6.0 ms
+    that way and 4.7 so (ADR 36). Delete this when pages have no more than a few lines.
+    """
     parts = [document.model_dump_json().encode() async for document in in_portions(documents)]
     return Response(b"[" + b",".join(parts) + b"]", media_type="application/json")
-
-
-def link_to_next(request: Request, cursor: str) -> str:
-    """The Link header's value: the request as it was, but beginning at the cursor."""
-    parameters = {name: value for name, value in request.query_params.items() if name != "cursor"}
-    return f'<{request.url.path}?{urlencode({**parameters, "cursor": cursor})}>; rel="next"'

@@ -1,4 +1,4 @@
-"""Parameters as they stand in a URL: identifiers in their canonical spelling, instants with or without a zone."""
+"""Parameters of a request: headers, identifiers in their canonical spelling, instants with or without a zone."""
 
 import re
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Request
 from pydantic import BeforeValidator
 
-from payments_ledger.errors import Fault, InvalidRequest
+from payments_ledger.errors import RepeatedHeader
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,15}(Z|[+-][0-9]{2}:[0-9]{2})?)?", re.ASCII)
@@ -32,12 +32,12 @@ def _parse_instant(text: str) -> datetime:
         raise ValueError("must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)") from None
 
 
-def path_uuid(request: Request, name: str) -> UUID:
-    """The UUID in the path; raises InvalidRequest."""
-    try:
-        return UUID(_check_uuid(request.path_params[name]))
-    except ValueError as error:
-        raise InvalidRequest([Fault(str(error), parameter=name)]) from None
+def single_header(request: Request, name: str) -> str | None:
+    """A header's value, None without one; raises RepeatedHeader."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise RepeatedHeader(name, f"{name} was sent {len(values)} times.")
+    return values[0] if values else None
 
 
 def canonical(text: str) -> str:

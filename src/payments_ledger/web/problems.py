@@ -1,21 +1,19 @@
 """Errors as clients see them: problem details (RFC 9457), made in one place."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from payments_ledger import errors
-from payments_ledger.errors import Fault, InvalidRequest, LedgerError, MalformedJson, MissingHeader
+from payments_ledger.errors import Fault, LedgerError
 from payments_ledger.telemetry.tracing import current_trace
-from payments_ledger.validation.faults import FAULTS_MAX, NAME_LENGTH_MAX, describe, faults_of
+from payments_ledger.validation.faults import FAULTS_MAX, NAME_LENGTH_MAX
 
 MEDIA_TYPE = "application/problem+json"
 REFERENCE = "#/components/schemas/{model}"
@@ -39,7 +37,7 @@ STATUS_BY_ERROR: dict[type[LedgerError], HTTPStatus] = {
 }
 
 
-# What any route with a body can answer before it looks into it.
+# The responses of any route with a body before it looks into it.
 BODY_PROBLEMS = (
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -85,24 +83,23 @@ def problem_body(error: LedgerError, *, instance: str, correlation_id: str) -> b
 
 
 type OnRefusal = Callable[[Request, LedgerError], None]
-"""Is told of every request that is answered 401 or 403."""
+"""Called for every request that is refused with 401 or 403."""
 
 
 def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
-    """Answers every error of the application, the framework's own included, with a problem document."""
+    """Makes a problem document of every error of the application, the framework's own included."""
 
-    async def answer(request: Request, error: Exception) -> Response:
+    async def respond(request: Request, error: Exception) -> Response:
         if isinstance(error, errors.Unauthenticated | errors.Forbidden):
             on_refusal(request, error)
         return await _on_ledger_error(request, error)
 
-    app.add_exception_handler(LedgerError, answer)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(LedgerError, respond)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route in the OpenAPI document: the problems that it can answer with."""
+    """The `responses` of a route in the OpenAPI document: the problems that it can end in."""
     content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model=Problem.__name__)}}}
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
@@ -118,56 +115,14 @@ async def _on_ledger_error(request: Request, error: Exception) -> Response:
     return Response(body, status_of(error), headers, MEDIA_TYPE)
 
 
-async def _on_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return await _on_ledger_error(request, _refusal(error.errors()))
-
-
-def _refusal(found: Sequence[Any]) -> LedgerError:
-    """What the framework found, as an error of ours. Values are not repeated: they may be secret or endless."""
-    for fault in found:
-        source, *names = fault["loc"]
-        if fault["type"] == "json_invalid":
-            return MalformedJson(f"The body is not JSON: {fault.get('ctx', {}).get('error', 'syntax error')}.")
-        if source == "header" and fault["type"] == "missing":
-            return MissingHeader(str(names[0]))
-    return InvalidRequest(
-        [
-            *(_parameter_fault(fault) for fault in found if fault["loc"][0] != "body"),
-            *faults_of((fault for fault in found if fault["loc"][0] == "body"), at=1),
-        ]
-    )
-
-
-def _parameter_fault(found: Mapping[str, Any]) -> Fault:
-    _, name, *_ = found["loc"]
-    return Fault(describe(found), parameter=str(name))
-
-
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    headers = error.headers
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {"Allow": ", ".join(_methods_of(request.app, request.url.path))}
-    return _response(request, status, status.name.lower(), str(error.detail), headers=headers)
-
-
-def _methods_of(app: FastAPI, path: str) -> list[str]:
-    """All methods of a path (RFC 9110, section 15.5.6): the framework names those of its first route only."""
-    paths = app.openapi()["paths"]
-    # A path that is named outright is not also an instance of a template ("/batch", "/{payment_id}").
-    operations = paths.get(path) or {
-        method: operation
-        for template, described in paths.items()
-        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
-        for method, operation in described.items()
-    }
-    return sorted(method.upper() for method in operations)
+    return _response(request, status, status.name.lower(), str(error.detail), headers=error.headers)
 
 
 def internal_error_body(instance: str) -> bytes:
-    """The answer to a fault of ours, which names nothing of what is inside."""
+    """The response to an unforeseen error, which names nothing of what is inside."""
     return _render(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",

@@ -21,16 +21,16 @@ from payments_ledger.process.settings import MEMORY_URL, Settings
 from payments_ledger.redis.pipeline import Pipeline, RedisUnavailable
 
 RATE_LIMITS = Counter("ledger_rate_limits_total", "Requests counted against a limit", ["limit", "outcome"])
-COUNTED_LOCALLY = Counter("ledger_rate_limit_local_total", "Requests counted in this process, Redis being away")
+COUNTED_LOCALLY = Counter("ledger_rate_limit_local_total", "Requests counted in this process, Redis being unreachable")
 
 WINDOW_SECONDS = 60
-# Clients that one process remembers, some 20 MB of them. Beyond it the oldest window is forgotten.
+# Clients that one process remembers, some 20 MB of them. Beyond it the oldest window is dropped.
 CLIENTS_MAX = 100_000
 # Nobody is given a single IPv6 address: a home has all 2^64 of its network.
 IPV6_NETWORK_BITS = 64
 
-# Counts, and begins the window if there is none. One command for us to write and one answer to read: the same as INCR,
-# PEXPIRE NX and PTTL take twice the time of this process.
+# Counts, and begins the window if there is none. One command for us to write and one reply to read: INCR, PEXPIRE NX
+# and PTTL took twice the time of this process (ADR 16). Delete the script for a command of Redis that does the same.
 _COUNT = """
 local number = redis.call('INCR', KEYS[1])
 local left = redis.call('PTTL', KEYS[1])
@@ -85,7 +85,7 @@ class Usage:
 
 
 class Counters(Protocol):
-    """Counts that forget themselves when their window ends. What may not answer raises RedisUnavailable."""
+    """Counts that expire when their window ends. Without Redis they raise RedisUnavailable."""
 
     async def add(self, key: str, window_seconds: int) -> Count:
         """Counts once more. The window begins with the first."""
@@ -114,7 +114,7 @@ class RedisCounters:
 
 
 class MemoryCounters:
-    """Counts of this process alone: for the embedded mode, and while Redis is away."""
+    """Counts of this process alone: for the embedded mode, and while Redis is unreachable."""
 
     def __init__(self, clients_max: int = CLIENTS_MAX) -> None:
         self._clients_max = clients_max
@@ -147,7 +147,7 @@ def counters_of(redis_url: str) -> Counters:
 
 
 class RateLimiter:
-    """The limits of this installation. While the shared counters are away, each process counts for itself."""
+    """The limits of this installation. While the shared counters are unreachable, each process counts for itself."""
 
     def __init__(self, settings: Settings, counters: Counters) -> None:
         self._read = Limit("read", settings.rate_limit_read_per_min)
@@ -165,9 +165,12 @@ class RateLimiter:
             count = await self._local.add(_key(limit, client), WINDOW_SECONDS)
         require_room(request, Usage(limit, count))
 
+    async def close(self) -> None:
+        await self._shared.close()
+
 
 def require_room(request: Request, usage: Usage) -> None:
-    """Leaves the usage for the answer's header fields; raises RateLimited if it is beyond the limit."""
+    """Leaves the usage for the response's header fields; raises RateLimited if it is beyond the limit."""
     request.state.rate_limit = usage
     if usage.count.number > usage.limit.quota:
         _outcome(usage.limit.name, "refused").inc()

@@ -1,4 +1,4 @@
-"""What every request passes first: its trace begins, its answer is counted, its unforeseen errors are caught."""
+"""What every request passes first: its trace begins, its response is counted, its unforeseen errors are caught."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -83,9 +83,9 @@ class RequestTrail:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             count_answer(method, route, status, seconds)
-            # What changed nothing is told of by the metrics alone.
-            told = log.debug if method in SAFE_METHODS else log.info
-            told("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))
+            # Reads would fill the log; the metrics count them.
+            write = log.debug if method in SAFE_METHODS else log.info
+            write("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))
             if span:
                 _end(span, method, route, status, trace)
 
@@ -122,9 +122,9 @@ class InternalRoutes:
         await self._app(scope, receive, send)
 
 
-def _security_headers(answer: Sequence[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
-    """Answers are data for programs: not to be kept, guessed at, or shown in a frame. HSTS is the proxy's to say."""
-    names = dict(answer)
+def _security_headers(headers: Sequence[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    """Responses are data for programs: not to be stored, guessed at, or shown in a frame. HSTS is up to the proxy."""
+    names = dict(headers)
     yield from PAGE_HEADERS if names.get(b"content-type", b"").startswith(b"text/html") else DATA_HEADERS
     if b"cache-control" not in names:
         yield (b"cache-control", b"no-store")

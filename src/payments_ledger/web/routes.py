@@ -1,24 +1,26 @@
-"""The one way to write a route: a function whose signature says what it reads of a request, and what it answers.
+"""The one way to write a route: a function whose signature says what it reads of a request, and what it responds.
 
-FastAPI describes the signature in the OpenAPI document. Reading a request is done here, by a plan that is made once for
-each route: FastAPI's own solver took two fifths of a payment's time (ADR 18), and its stack of callables around a route
-another tenth (ADR 34). This module can go when `scripts/bench.sh` shows FastAPI within a tenth of it.
+FastAPI describes the signature in the OpenAPI document. Requests are read here, by a plan that is made once for each
+route, and served before FastAPI's own stack: its solver of dependencies took two fifths of a payment's time (ADR 18),
+the callables that it puts around a route another tenth (ADR 34). Delete this module for FastAPI's own routes when
+`scripts/bench.sh` shows them within a tenth of it.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, TypeAliasType, get_args, get_origin, get_type_hints
 
-from fastapi import APIRouter, Request, Response, params
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, HTTPException, Request, Response, params
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from payments_ledger.errors import MissingHeader
-from payments_ledger.web.exact_requests import BODY_BYTES_MAX, ExactRequest, read_body, single_header
+from payments_ledger.errors import Fault, Invalid, InvalidHeader, InvalidRequest, MissingHeader, together
+from payments_ledger.validation.faults import FAULTS_MAX, NAME_LENGTH_MAX, UNKNOWN, describe
+from payments_ledger.web.bodies import BODY_BYTES_MAX, Body, read_body
+from payments_ledger.web.parameters import single_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,71 +33,75 @@ class UpTo:
 class Route(APIRoute):
     """A route that reads its requests by the plan of its function's signature, in the order of the parameters.
 
-    A parameter is the request itself, a field of path, query or headers, the body (a pydantic model), or what a
-    dependency makes of such parameters. Faults are collected and told together; what a dependency or a missing header
-    raises ends the reading at once, so the first parameter is the caller.
+    A parameter is the request itself, a field of path, query or headers, the body (a Body), or what a dependency makes
+    of such parameters. What is Invalid is collected, and all of it reported in one response; any other refusal ends the
+    reading at once. So the caller comes first, then headers, path, query and body.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self._plan = _Plan(endpoint, self.param_convertors)
-        self._query_names = frozenset(self._plan.query_names())
-        self._body = TypeAdapter(self.response_model) if self.response_model else None
+        self._model = TypeAdapter(self.response_model) if self.response_model else None
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        async def handle(request: Request) -> Response:
-            return await self.respond(ExactRequest(request.scope, request.receive))
+        return self.respond
 
-        return handle
-
-    async def respond(self, request: ExactRequest) -> Response:
+    async def respond(self, request: Request) -> Response:
         """What the function returns for the request: a response as it is, anything else as JSON by its model.
 
-        Raises RequestValidationError and whatever the function or a dependency raises.
+        Raises whatever the function or a dependency raises, and the refusals of what cannot be read.
         """
-        values = await self._plan.read(request, {}, self._unknown_parameters(request))
-        result = self.endpoint(**values)
-        if inspect.isawaitable(result):
-            result = await result
+        result = await self._plan.run(request)
         if isinstance(result, Response):
             return result
-        if self._body is None:
-            return Response(status_code=self.status_code or 200)
-        return Response(self._body.dump_json(result), self.status_code or 200, media_type="application/json")
-
-    def _unknown_parameters(self, request: Request) -> list[dict[str, Any]]:
-        if not request.scope["query_string"]:
-            return []
-        unknown = dict.fromkeys(name for name in request.query_params if name not in self._query_names)
-        return [{"type": "extra_forbidden", "loc": ("query", name), "msg": "is not known here"} for name in unknown]
+        body = self._model.dump_json(result) if self._model else None
+        return Response(body, self.status_code or 200, media_type="application/json" if body else None)
 
 
 class DirectRoutes:
-    """ASGI middleware: serves the routes of some routers itself, and passes other requests on."""
+    """ASGI middleware: serves the routes of some routers itself, and passes requests for other paths on.
+
+    A path that is named outright is not also an instance of a template ("/batch", "/{payment_id}").
+    """
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
         self._app = app
-        self._routes_by_method: dict[str, list[Route]] = {}
-        for router in routers:
-            for route in router.routes:
-                if isinstance(route, Route):
-                    for method in route.methods or ():
-                        self._routes_by_method.setdefault(method, []).append(route)
+        self._by_path: dict[str, dict[str, Route]] = {}
+        self._by_template: dict[str, dict[str, Route]] = {}
+        for route in (route for router in routers for route in router.routes if isinstance(route, Route)):
+            routes = self._by_template if route.param_convertors else self._by_path
+            routes.setdefault(route.path, {}).update(dict.fromkeys(route.methods or (), route))
+        self._templates = [(next(iter(routes.values())).path_regex, routes) for routes in self._by_template.values()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            for route in self._routes_by_method.get(scope["method"], ()):
-                if found := route.path_regex.match(scope["path"]):
-                    scope["route"] = route
-                    scope["path_params"] = found.groupdict()
-                    await _serve(route, scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+        routes = self._find(scope) if scope["type"] == "http" else None
+        if routes is None:
+            await self._app(scope, receive, send)
+        else:
+            await _serve(scope, receive, send, routes)
+
+    def _find(self, scope: Scope) -> Mapping[str, Route] | None:
+        """The routes of the path, by method."""
+        path = scope["path"]
+        scope["path_params"] = {}
+        if path in self._by_path:
+            return self._by_path[path]
+        for pattern, routes in self._templates:
+            if found := pattern.fullmatch(path):
+                scope["path_params"] = found.groupdict()
+                return routes
+        return None
 
 
-async def _serve(route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-    request = ExactRequest(scope, receive)
+async def _serve(scope: Scope, receive: Receive, send: Send, routes: Mapping[str, Route]) -> None:
+    """The response of the route for the method, or what the application's handlers make of its error."""
+    route = routes.get(scope["method"])
+    scope["route"] = route or next(iter(routes.values()))
+    request = Request(scope, receive)
     try:
+        if route is None:
+            # All of them (RFC 9110, section 15.5.6).
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(sorted(routes))})
         response = await route.respond(request)
     except Exception as error:
         handlers = scope["app"].exception_handlers
@@ -109,127 +115,132 @@ async def _serve(route: Route, scope: Scope, receive: Receive, send: Send) -> No
 # ----------------------------------------------------------------------------------------------------------------------
 # Plans
 
-type _Seen = dict[Callable[..., Any], Any]
-"""What dependencies have returned for the request at hand: each is called once."""
-
-
-class _Plan:
-    """How the arguments of one function are read of a request; made once, used for every request."""
-
-    def __init__(self, call: Callable[..., Any], path_names: Iterable[str]) -> None:
-        self.call = call
-        self._path_names = frozenset(path_names)
-        function = call if inspect.isroutine(call) else call.__call__  # type: ignore[operator]
-        hints = get_type_hints(function, include_extras=True)
-        self._fields: list[_Field] = []
-        self._dependencies: list[_Plan] = []
-        self._readers = [
-            (name, *self._reader(parameter, hints.get(name, Any)))
-            for name, parameter in inspect.signature(function).parameters.items()
-        ]
-
-    def query_names(self) -> list[str]:
-        """The query parameters that the function and its dependencies know."""
-        own = [field.alias for field in self._fields if field.source is params.Query]
-        return own + [name for dependency in self._dependencies for name in dependency.query_names()]
-
-    async def read(self, request: ExactRequest, seen: _Seen, faults: list[dict[str, Any]]) -> dict[str, Any]:
-        """The arguments; raises RequestValidationError with the faults of all of them, those given included."""
-        values: dict[str, Any] = {}
-        for name, read, waits in self._readers:
-            try:
-                values[name] = await read(request, seen) if waits else read(request, seen)
-            except RequestValidationError as error:
-                faults += error.errors()
-        if faults:
-            raise RequestValidationError(faults)
-        return values
-
-    def _reader(self, parameter: inspect.Parameter, hint: Any) -> tuple[Callable[..., Any], bool]:
-        """What reads the parameter, and whether it has to be awaited."""
-        while isinstance(hint, TypeAliasType):
-            hint = hint.__value__
-        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        if inspect.isclass(kind) and issubclass(kind, Request):
-            return (lambda request, _: request), False
-        for mark in marks:
-            if isinstance(mark, params.Depends):
-                assert mark.dependency is not None
-                dependency = _Plan(mark.dependency, self._path_names)
-                self._dependencies.append(dependency)
-                return partial(_call, dependency), True
-            if isinstance(mark, params.Query | params.Header | params.Path):
-                return self._field(parameter, hint, type(mark), mark.alias), False
-        if parameter.name in self._path_names:
-            return self._field(parameter, hint, params.Path, None), False
-        if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
-            raise TypeError(f"{self.call}: nothing says where {parameter.name} is read from")
-        bytes_max = next((mark.bytes_max for mark in marks if isinstance(mark, UpTo)), BODY_BYTES_MAX)
-        return (lambda request, _: read_body(request, kind, bytes_max=bytes_max)), True
-
-    def _field(
-        self, parameter: inspect.Parameter, hint: Any, source: type[params.Param], alias: str | None
-    ) -> Callable[..., Any]:
-        name = parameter.name.replace("_", "-") if source is params.Header else parameter.name
-        field = _Field(alias or name, source, TypeAdapter(hint), parameter.default, is_list=_is_list(hint))
-        self._fields.append(field)
-        return field.read
-
-
-def _is_list(hint: Any) -> bool:
-    return get_origin(get_args(hint)[0] if get_origin(hint) is Annotated else hint) is list
-
-
-async def _call(plan: _Plan, request: ExactRequest, seen: _Seen) -> Any:
-    if plan.call in seen:
-        return seen[plan.call]
-    result = plan.call(**await plan.read(request, seen, []))
-    if inspect.isawaitable(result):
-        result = await result
-    seen[plan.call] = result
-    return result
+type _Values = dict[object, Any]
+"""What was read of the request at hand, by the keys of the steps that read it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
-    """One parameter of path, query or headers, required without a `default`; a list may be sent several times."""
+class _Step:
+    """Reads one value, of the request or of the values that it `needs`, which are read before it."""
 
-    alias: str
+    read: Callable[[Request, _Values], Any]
+    is_awaited: bool = False
+    needs: frozenset[object] = frozenset()
+
+
+class _Plan:
+    """The steps that read a function's arguments, in their order; a dependency is one step, however often named."""
+
+    def __init__(self, function: Callable[..., Any], path_names: Iterable[str]) -> None:
+        self._path_names = frozenset(path_names)
+        self._query_names: set[str] = set()
+        self._steps: dict[object, _Step] = {}
+        self._last = self._call(function)
+
+    async def run(self, request: Request) -> Any:
+        """What the function returns; raises Invalid with the faults of all that is invalid, and what a step raises."""
+        values: _Values = {Request: request}
+        refusals: list[Invalid] = []
+        for key, step in self._steps.items():
+            if refusals and not step.needs <= values.keys():
+                continue
+            try:
+                value = step.read(request, values)
+                values[key] = await value if step.is_awaited else value
+            except Invalid as error:
+                refusals.append(error)
+        if request.scope["query_string"]:
+            refusals += self._unknown_parameters(request)
+        if refusals:
+            raise together(refusals)
+        result = self._last.read(request, values)
+        return await result if self._last.is_awaited else result
+
+    def _unknown_parameters(self, request: Request) -> list[Invalid]:
+        names = sorted(request.query_params.keys() - self._query_names)[:FAULTS_MAX]
+        faults = [Fault(UNKNOWN, parameter=name[:NAME_LENGTH_MAX]) for name in names]
+        return [InvalidRequest(faults)] if faults else []
+
+    def _call(self, function: Callable[..., Any]) -> _Step:
+        """The step that calls the function. Those that read its arguments are in the plan then."""
+        called = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
+        hints = get_type_hints(called, include_extras=True)
+        keys = {
+            name: self._add(parameter, hints.get(name, Any))
+            for name, parameter in inspect.signature(called).parameters.items()
+        }
+
+        def read(_: Request, values: _Values) -> Any:
+            return function(**{name: values[key] for name, key in keys.items()})
+
+        return _Step(read, inspect.iscoroutinefunction(called), frozenset(keys.values()))
+
+    def _add(self, parameter: inspect.Parameter, hint: Any) -> object:
+        """The key under which the parameter's value will be found; raises TypeError if nothing says what it is."""
+        while isinstance(hint, TypeAliasType):
+            hint = hint.__value__
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if kind is Request:
+            return Request
+        for mark in marks:
+            if isinstance(mark, params.Depends):
+                assert mark.dependency is not None
+                if mark.dependency not in self._steps:
+                    self._steps[mark.dependency] = self._call(mark.dependency)
+                return mark.dependency
+            if isinstance(mark, params.Query | params.Header | params.Path):
+                return self._add_field(parameter, hint, type(mark), mark.alias or parameter.name)
+        if parameter.name in self._path_names:
+            return self._add_field(parameter, hint, params.Path, parameter.name)
+        if not (inspect.isclass(kind) and issubclass(kind, Body)):
+            raise TypeError(f"Nothing says where {parameter.name} is read from.")
+        bytes_max = next((mark.bytes_max for mark in marks if isinstance(mark, UpTo)), BODY_BYTES_MAX)
+        self._steps[Body] = _Step(lambda request, _: read_body(request, kind, bytes_max=bytes_max), is_awaited=True)
+        return Body
+
+    def _add_field(self, parameter: inspect.Parameter, hint: Any, source: type[params.Param], name: str) -> object:
+        field = _Field(name, source, TypeAdapter(hint), parameter.default)
+        if source is params.Query:
+            self._query_names.add(name)
+        self._steps[field] = _Step(field.read)
+        return field
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Field:
+    """One parameter of path, query or headers, required without a `default`."""
+
+    name: str
     source: type[params.Param]
     adapter: TypeAdapter[Any]
     default: Any
-    is_list: bool
 
-    def read(self, request: ExactRequest, _: _Seen) -> Any:
-        """Raises RequestValidationError, MissingHeader or RepeatedHeader."""
+    def read(self, request: Request, _: _Values) -> Any:
+        """Raises MissingHeader, RepeatedHeader or InvalidHeader; InvalidRequest for what stands in path or query."""
         found = self._find(request)
         if found is None:
             if self.default is not inspect.Parameter.empty:
                 return self.default
             if self.source is params.Header:
-                raise MissingHeader(f"{self.alias} is missing.")
-            raise self._fault("missing", "is missing")
+                raise MissingHeader(self.name)
+            raise self._invalid("is required")
         try:
             return self.adapter.validate_python(found)
         except ValidationError as error:
-            faults = [{**fault, "loc": self._location} for fault in error.errors(include_url=False)]
-            raise RequestValidationError(faults) from None
-
-    def _find(self, request: ExactRequest) -> str | list[str] | None:
-        if self.source is params.Path:
-            return str(request.path_params[self.alias])
+            detail = describe(error.errors(include_url=False, include_input=False)[0])
         if self.source is params.Header:
-            return single_header(request, self.alias)
-        values = request.query_params.getlist(self.alias)
-        if self.is_list:
-            return values or None
+            raise InvalidHeader(self.name, f"{self.name} {detail}.")
+        raise self._invalid(detail)
+
+    def _find(self, request: Request) -> str | None:
+        if self.source is params.Path:
+            return str(request.path_params[self.name])
+        if self.source is params.Header:
+            return single_header(request, self.name)
+        values = request.query_params.getlist(self.name)
         if len(values) > 1:
-            raise self._fault("repeated", "was sent more than once")
+            raise self._invalid("was sent more than once")
         return values[0] if values else None
 
-    def _fault(self, type_: str, message: str) -> RequestValidationError:
-        return RequestValidationError([{"type": type_, "loc": self._location, "msg": message}])
-
-    @property
-    def _location(self) -> tuple[str, str]:
-        return self.source.__name__.lower(), self.alias
+    def _invalid(self, detail: str) -> InvalidRequest:
+        return InvalidRequest([Fault(detail, parameter=self.name)])

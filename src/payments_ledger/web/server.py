@@ -1,5 +1,6 @@
 """The HTTP server of our processes: uvicorn behind the bounds of `http_edge`."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator

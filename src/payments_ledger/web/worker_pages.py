@@ -11,14 +11,15 @@ from payments_ledger.web import health, metrics_page
 
 
 def worker_pages(settings: Settings, database: Database) -> FastAPI:
-    """/healthz, /readyz and /metrics."""
+    """What the worker serves at WORKER_PORT: its health, its readiness, its metrics."""
+    checks = health.Checks(settings, database)
 
     @asynccontextmanager
-    async def hold_checks(app: FastAPI) -> AsyncIterator[None]:
-        async with health.checks_of(settings, database) as app.state.checks:
-            yield
+    async def close_checks(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await checks.close()
 
-    pages = FastAPI(lifespan=hold_checks, openapi_url=None, redirect_slashes=False)
-    pages.include_router(health.router)
+    pages = FastAPI(lifespan=close_checks, openapi_url=None, redirect_slashes=False)
+    pages.include_router(health.router_of(checks))
     pages.include_router(metrics_page.router)
     return pages

@@ -30,7 +30,7 @@ BODY = b'{"amount": "1.00", "currency": "BRL", "customer_ref": "C"}'
 def own(engine: Engine, postgres: PostgresServer) -> Engine:
     """An installation whose payments are these tests' own, with a grace."""
     changes = {
-        "DATABASE_URL": postgres.create_database("leaving"),
+        "DATABASE_URL": postgres.create_database("draining"),
         "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
         "WORKER_PORT": "0",
     }
@@ -77,7 +77,7 @@ def test_asked_to_end_the_api_says_so_serves_on_finishes_and_ends_well(own: Engi
     ):
         ask_to_leave(process)
         # Of two processes one may hear of it a moment before the other.
-        eventually(lambda: httpx.get(f"{own.base_url}/readyz").json()["status"] == "leaving")
+        eventually(lambda: httpx.get(f"{own.base_url}/readyz").json()["status"] == "draining")
         eventually(lambda: create(client).raise_for_status().headers.get("Connection") == "close")
         pending.sendall(BODY)
         assert pending.recv(10_000).startswith(b"HTTP/1.1 201")

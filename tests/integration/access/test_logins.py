@@ -16,7 +16,7 @@ from payments_ledger.access import attempts, logins, passwords
 from payments_ledger.access import routes as auth_routes
 from payments_ledger.access.attempts import Forgotten, LoginAttempt, MemoryAttempts, RedisAttempts
 from payments_ledger.access.queries import User
-from payments_ledger.access.routes import Credentials
+from payments_ledger.access.schemas import Credentials
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.errors import TooBusy
 from payments_ledger.postgres.database import Database

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from payments_ledger.web import exact_requests as requests
-from payments_ledger.web.exact_requests import BODY_BYTES_MAX
+from payments_ledger.web import bodies
+from payments_ledger.web.bodies import BODY_BYTES_MAX
 from tests.integration.books import broken_checks
 from tests.integration.conftest import Api
 from tests.integration.http import BODY, PATH, assert_problem, create
@@ -308,7 +308,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         yield b"{"
         await asyncio.sleep(5)
 
-    monkeypatch.setattr(requests, "BODY_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(bodies, "BODY_SECONDS_MAX", 0.1)
     headers = api.headers(tenant) | {"Content-Type": "application/json"}
     assert_problem(await api.client.post(PATH, content=slow(), headers=headers), 408, "body_too_slow")
 

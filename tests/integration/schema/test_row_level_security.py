@@ -24,7 +24,7 @@ from payments_ledger.commit import audit, idempotency
 from payments_ledger.commit import events as outbox
 from payments_ledger.commit.audit import AuditRecord
 from payments_ledger.commit.events import Event
-from payments_ledger.commit.idempotency import Answer, Keyed, Scope
+from payments_ledger.commit.idempotency import Key, StoredResponse
 from payments_ledger.delivery import queries as outbox_queries
 from payments_ledger.delivery.queries import DueEvent, OutboxEvent, PublishedEvent
 from payments_ledger.ledger import currencies
@@ -89,13 +89,8 @@ class World:
         )
         self.told = PublishedEvent(tenant_id, self.event.id, datetime.now(UTC), datetime.now(UTC), 1)
         self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
-        self.keyed = Keyed(
-            CREATE,
-            creation(tenant_id, payment.money),
-            Scope(tenant_id, "tester", "POST /", "k"),
-            b"f",
-            60,
-        )
+        self.key = Key(tenant_id, "tester", "POST /", "k", b"f", 60)
+        self.keyed = CREATE(creation(tenant_id, payment.money), self.key)
         self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
         self.moved = replace(payment, status=Status.AUTHORIZED, version=payment.version + 1)
         self.sent = Event(tenant_id, uuid7(), "payment.settled", uuid7(), 1, "{}", ORIGIN.trace)
@@ -132,8 +127,10 @@ CASES: dict[str, Case] = {
     "access.list_policies": lambda conn, w: auth_queries.list_policies(conn, [w.tenant_id]),
     "access.put_policies": lambda conn, w: auth_queries.put_policies(conn, w.tenant_id, DEFAULT_POLICIES),
     "currencies.load_currencies": lambda conn, w: currencies.load_currencies(conn),
-    "idempotency._find_answers": lambda conn, w: idempotency._find_answers(conn, [w.keyed.scope]),  # type: ignore[list-item]
-    "idempotency._insert_answers": lambda conn, w: idempotency._insert_answers(conn, [(w.keyed, Answer(200, b""))]),
+    "idempotency._find_responses": lambda conn, w: idempotency._find_responses(conn, [w.key]),
+    "idempotency._insert_responses": lambda conn, w: idempotency._insert_responses(
+        conn, [(w.key, StoredResponse(200, b""))]
+    ),
     "idempotency.delete_expired_keys": lambda conn, w: idempotency.delete_expired_keys(conn, 1000),
     "ledger.insert_accounts": lambda conn, w: ledger_queries.insert_accounts(
         conn, w.tenant_id, [Account("NEW", "New", AccountType.ASSET)]

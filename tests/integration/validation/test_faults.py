@@ -203,3 +203,31 @@ async def test_every_route_refuses_query_parameters_that_it_does_not_know_by_nam
             asked += 1
     assert asked > 20
     assert (await api.client.get("/v1/ledger/entries?limt=1")).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/ledger/entries", "/v1/admin/users", "/v1/admin/audit"])
+async def test_a_parameter_that_is_repeated_is_refused_with_those_that_are_unknown(
+    api: Api, tenant: str, path: str
+) -> None:
+    headers = administrator(api, tenant)
+    response = await api.client.get(f"{path}?limit=1&limit=2&limt=3&cursor=", headers=headers)
+    assert_problem(response, 422, "invalid_request")
+    assert response.json()["errors"] == [
+        {"parameter": "limit", "detail": "was sent more than once"},
+        {"parameter": "limt", "detail": "is not known here"},
+    ]
+
+
+async def test_faults_of_path_query_and_body_are_told_at_once(api: Api, tenant: str) -> None:
+    response = await api.client.put(
+        "/v1/admin/users/7/roles?x=1", content='{"roles": [""], "y": 2}', headers=administrator(api, tenant)
+    )
+    assert_problem(response, 422, "invalid_request")
+    told = [error.get("parameter") or error["pointer"] for error in response.json()["errors"]]
+    assert told == ["user_id", "#/roles/0", "#/y", "x"]
+
+
+async def test_a_path_of_its_own_is_no_payment(api: Api, tenant: str) -> None:
+    response = await api.client.get(f"{PATH}/batch", headers=administrator(api, tenant))
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == "POST"

@@ -20,7 +20,7 @@ OK = ({"type": "http.response.start", "status": 200, "headers": []}, {"type": "h
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "ANSWER_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(deadline, "RESPONSE_SECONDS_MAX", 0.05)
 
 
 async def nothing() -> Message:
