@@ -86,11 +86,11 @@ type OnRefusal = Callable[[Request, LedgerError], None]
 """Called for every request that is refused with 401 or 403."""
 
 
-def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal) -> None:
+def install_problem_handlers(app: FastAPI, on_refusal: OnRefusal | None = None) -> None:
     """Makes a problem document of every error of the application, the framework's own included."""
 
     async def respond(request: Request, error: Exception) -> Response:
-        if isinstance(error, errors.Unauthenticated | errors.Forbidden):
+        if on_refusal and isinstance(error, errors.Unauthenticated | errors.Forbidden):
             on_refusal(request, error)
         return await _on_ledger_error(request, error)
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from payments_ledger.postgres.database import Database
 from payments_ledger.process.settings import Settings
 from payments_ledger.web import health, metrics_page
+from payments_ledger.web.problems import install_problem_handlers
 
 
 def worker_pages(settings: Settings, database: Database) -> FastAPI:
@@ -22,4 +23,5 @@ def worker_pages(settings: Settings, database: Database) -> FastAPI:
     pages = FastAPI(lifespan=close_checks, openapi_url=None, redirect_slashes=False)
     pages.include_router(health.router_of(checks))
     pages.include_router(metrics_page.router)
+    install_problem_handlers(pages)
     return pages
