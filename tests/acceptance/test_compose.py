@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.process.settings import Settings
+from payments_ledger.telemetry import tracing
 from tests.acceptance.conftest import PROGRAM, Engine, eventually, free_port
 from tests.services import RABBITMQ_SETTINGS, PostgresServer, RabbitmqServer
 
@@ -69,7 +70,8 @@ def test_every_variable_is_a_setting_with_a_valid_value(services: dict[str, Any]
 
 @pytest.mark.parametrize("service", OURS)
 def test_every_setting_that_is_written_down_reaches_the_container(tmp_path: Path, service: str) -> None:
-    written = {name: f"value-of-{name}" for name in SETTINGS - NOT_PASSED_ON} | {"OTEL_EXPORTER_OTLP_ENDPOINT": "there"}
+    passed_on = (SETTINGS - NOT_PASSED_ON) | {*tracing.ENDPOINTS, "OTEL_SDK_DISABLED"}
+    written = {name: f"value-of-{name}" for name in passed_on}
     done = composed(tmp_path, SET | written)
     assert done.returncode == 0, done.stderr
     assert written.items() <= yaml.safe_load(done.stdout)["services"][service]["environment"].items()
