@@ -17,7 +17,16 @@ SECRET_BYTES_MIN = 32
 # Far beyond what can be tried, and far below what any random secret of that length is counted as.
 SECRET_BITS_MIN = 64
 # Parts of secrets that stand in documents, examples and tutorials, ours among them; letters and digits alone count.
-PUBLISHED_SECRETS = ("changeme", "changethis", "demonstration", "notforproduction", "your256bitsecret", "supersecret")
+PUBLISHED_SECRETS = (
+    "changeme",
+    "changethis",
+    "demonstration",
+    "notforproduction",
+    "your256bitsecret",
+    "secretatleast256bits",
+    "ofmorethanthirtytwobytes",
+    "supersecret",
+)
 # The defaults of PostgreSQL's, Redis's and RabbitMQ's images and manuals, and what is tried first.
 KNOWN_PASSWORDS = frozenset(
     {

@@ -158,6 +158,7 @@ def test_production_is_not_seeded_with_users_whose_passwords_are_public(
     run(engine, "migrate", DATABASE_URL=url)
     fit = {
         "APP_ENV": "production",
+        "JWT_SECRET": "UkQWmbbi8C4Jr1h9MJgPLK6AadvJI0jTqDxHDXTgOeQ",
         "DATABASE_URL": url.replace("app:app@", "app@"),
         "RABBITMQ_URL": rabbitmq_server.url.replace("guest:guest", "ledger:nB5j-yE3a_d6"),
     }

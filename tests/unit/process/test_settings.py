@@ -31,6 +31,9 @@ REFUSED = [
         "JWT_SECRET is the default or another published",
     ),
     ({"JWT_SECRET": "please-change-this-to-a-long-random-value"}, "JWT_SECRET is the default or another published"),
+    # jwt.io's example, and the one of our own tests.
+    ({"JWT_SECRET": "a-string-secret-at-least-256-bits-long"}, "JWT_SECRET is the default or another published"),
+    ({"JWT_SECRET": "a secret of more than thirty-two bytes"}, "JWT_SECRET is the default or another published"),
     ({"JWT_SECRET": "x" * 31}, "JWT_SECRET is shorter than 32 bytes"),
     ({"JWT_SECRET": "a" * 32}, "JWT_SECRET is easy to guess"),
     ({"JWT_SECRET": "ab" * 32}, "JWT_SECRET is easy to guess"),
