@@ -57,7 +57,6 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         (b"", "Syntax error at character 1"),
         (b"{", "Syntax error at character 2"),
         (b'{"a"', "Syntax error at character 5"),
-        (b'{"a": 1, }', "Syntax error at character 9"),
         (b'{"a": "', "Syntax error at character 7"),
         (b'{"a": "\\x"}', "Syntax error at character 8"),
         (b"{} {}", "Syntax error at character 4"),
