@@ -25,6 +25,7 @@ CHECK_SECONDS_MAX = 2.5
 SHARED_SECONDS = 1.0
 
 type Check = Callable[[], Awaitable[bool]]
+Status = Literal["ok", "degraded", "unavailable", "draining"]
 
 
 class Health(BaseModel):
@@ -50,7 +51,7 @@ class Readiness(BaseModel):
         }
     )
 
-    status: Literal["ok", "degraded", "unavailable", "draining"]
+    status: Status
     dependencies: dict[str, Literal["ok", "unreachable"]]
 
 
@@ -117,7 +118,7 @@ def router_of(checks: Checks) -> APIRouter:
     return router
 
 
-def _status_of(reachable: Mapping[str, bool]) -> Literal["ok", "degraded", "unavailable", "draining"]:
+def _status_of(reachable: Mapping[str, bool]) -> Status:
     if is_draining():
         return "draining"
     if not reachable[NEEDED]:
