@@ -301,8 +301,8 @@ MUTATIONS = [
     Mutation(
         "A client that hangs up leaves its command in the batch",
         f"{SOURCE}/commit/group_commit.py",
-        "def _settle(waiting: _Waiting, outcome: Any) -> None:\n    if waiting.answer.done():\n",
-        "def _settle(waiting: _Waiting, outcome: Any) -> None:\n    if False:\n",
+        "def _resolve(waiting: _Waiting, outcome: Any) -> None:\n    if waiting.outcome.done():\n",
+        "def _resolve(waiting: _Waiting, outcome: Any) -> None:\n    if False:\n",
         ("tests/unit/commit/test_group_commit.py",),
     ),
     Mutation(

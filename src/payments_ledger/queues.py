@@ -16,7 +16,7 @@ PAYMENTS_QUEUE = Queue(
 
 
 def orders_queue(settings: Settings) -> Queue:
-    """What the orders service tells us, and the charges that are asked for on our own exchange."""
+    """What the orders service publishes, and the charges that are requested on our own exchange."""
     keys = [*confirming_keys(settings), ORDER_CANCELLED]
     return Queue(
         name=settings.orders_queue,
@@ -35,7 +35,7 @@ def confirming_keys(settings: Settings) -> list[str]:
 
 
 def tenants_queue(settings: Settings) -> Queue:
-    """What the service that owns the tenants tells us."""
+    """What the service that owns the tenants publishes."""
     bindings = tuple((settings.tenants_exchange, key) for key in _keys(settings.tenants_routing_keys))
     return Queue(settings.tenants_queue, bindings, _dead_letters_of(settings.tenants_queue))
 

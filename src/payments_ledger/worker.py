@@ -72,7 +72,7 @@ class Worker:
         self._relay = Relay(self._outbox, publisher, is_needed=partial(must_reach_a_queue, settings))
 
     async def serve(self, listener: socket.socket | None) -> None:
-        """Works as `run` does, and serves its health and its metrics at the listener meanwhile, if there is one."""
+        """Works as `run` does, and serves its health and its metrics at the listener, if there is one."""
         async with serving(worker_pages(self._settings, self._database), listener):
             await self.run()
 

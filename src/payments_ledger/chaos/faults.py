@@ -1,7 +1,7 @@
-"""Injected faults, so that an operator can rehearse: a tenant's requests, messages and events fail or take long.
+"""Fault injection: a tenant's requests, messages and events fail or take long, as an operator has set it.
 
-Settings live in Redis. Every process reads all of them twice a second, so that a request asks nobody. A fault never
-touches another tenant, and nothing is disturbed where Redis is away, or where CHAOS_ENABLED is off.
+Settings live in Redis. Every process reads all of them twice a second, so that a request never does. A fault never
+affects another tenant, and there are none while Redis is unavailable, or where CHAOS_ENABLED is off.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from payments_ledger.redis import pipeline as redis
 
 CHAOS_INJECTED = Counter("ledger_chaos_injected_total", "Injected faults", ["place", "kind"])
 
-# With the second that Redis may take to answer, a change holds in every process within two.
+# With the second that Redis may take to reply, a change takes effect in every process within two.
 REFRESH_SECONDS = 0.5
-# Longer than a client waits (5 s) there is nothing to rehearse that a failure would not show.
+# Beyond what a client waits (5 s), latency shows nothing that a failure would not.
 LATENCY_MS_MAX = 5000
 # One hash with a field for each tenant.
 REDIS_KEY = "payments-ledger:chaos"
@@ -166,7 +166,7 @@ class Chaos:
 
 
 class DisturbedPublisher:
-    """A publisher that loses messages of the tenants that have faults, as a broker does that goes away."""
+    """A publisher that loses messages of the tenants that have faults, as a broker does that becomes unavailable."""
 
     def __init__(self, publisher: Publisher, chaos: Chaos) -> None:
         self._publisher = publisher
@@ -187,8 +187,8 @@ class DisturbedPublisher:
         await self._publisher.close()
 
 
-def _text(answer: bytes | str) -> str:
-    return answer if isinstance(answer, str) else answer.decode()
+def _text(reply: bytes | str) -> str:
+    return reply if isinstance(reply, str) else reply.decode()
 
 
 def chaos_of(settings: Settings) -> Chaos:

@@ -1,4 +1,4 @@
-"""An event, and how it is recorded in the transaction of the change it tells of."""
+"""An event, and how it is written in the transaction of the change that it reports."""
 
 import json
 from collections.abc import Sequence

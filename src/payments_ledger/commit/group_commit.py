@@ -38,8 +38,8 @@ BATCHES_AT_ONCE = 4
 QUEUE_SIZE_MAX = 2000
 # A command that could not start within this time is dropped unexecuted: its client is about to give up.
 WAIT_SECONDS_MAX = 2.5
-# The client is answered within this time, even when a batch that has started hangs.
-ANSWER_SECONDS_MAX = 4.5
+# The client has its response within this time, even when a batch that has started hangs.
+RESPONSE_SECONDS_MAX = 4.5
 ATTEMPTS_MAX = 5
 RETRY_SECONDS_MAX = 0.05
 
@@ -59,7 +59,7 @@ class OpenTransaction(Protocol):
     def __call__(self, tenants: Collection[str]) -> AbstractAsyncContextManager[Connection]: ...
 
 
-# Two transactions stood in each other's way: the same batch will pass when it is run again.
+# Two transactions collided: the same batch succeeds when it is run again.
 _COLLISIONS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
@@ -68,7 +68,7 @@ class _Waiting:
     use_case: UseCase[Any, Any]
     command: Command
     tenants: frozenset[str]
-    answer: asyncio.Future[Any]
+    outcome: asyncio.Future[Any]
     since: float
     link: str | None
 
@@ -84,7 +84,7 @@ class GroupCommit:
         queue_size_max: int = QUEUE_SIZE_MAX,
         collect_seconds: float = 0,
     ) -> None:
-        """`collect_seconds` is how long a batch waits for company: nothing where somebody waits for the answer."""
+        """`collect_seconds` is how long a batch waits for more commands: 0 where a client waits for the response."""
         self._transaction = transaction
         self._collect_seconds = collect_seconds
         self._batch_size_max = batch_size_max
@@ -109,9 +109,9 @@ class GroupCommit:
         waiting = _Waiting(use_case, command, touched, loop.create_future(), time.monotonic(), traceparent_to_link())
         self._queue.append(waiting)
         self._start_batches()
-        patience = loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
+        patience = loop.call_later(RESPONSE_SECONDS_MAX, self._give_up, waiting)
         try:
-            outcome: O = await waiting.answer
+            outcome: O = await waiting.outcome
         finally:
             patience.cancel()
         return outcome
@@ -125,9 +125,9 @@ class GroupCommit:
     def _give_up(self, waiting: _Waiting) -> None:
         if waiting in self._queue:
             self._queue.remove(waiting)
-            _settle(waiting, TooBusy())
+            _resolve(waiting, TooBusy())
         else:
-            _settle(waiting, OutcomeUnknown())
+            _resolve(waiting, OutcomeUnknown())
 
     def _start_batches(self) -> None:
         if not self._queue or len(self._running) >= BATCHES_AT_ONCE:
@@ -157,28 +157,28 @@ class GroupCommit:
             waiting = self._queue.popleft()
             BATCH_WAIT_SECONDS.observe(now - waiting.since)
             if now - waiting.since > WAIT_SECONDS_MAX:
-                _settle(waiting, TooBusy())
+                _resolve(waiting, TooBusy())
             else:
                 yield waiting
 
     async def _carry_out(self, batch: Sequence[_Waiting]) -> None:
-        """Answers every command of the batch; one that the database refuses is separated from the others."""
+        """Resolves every command of the batch; one that the database refuses is separated from the others."""
         try:
             outcomes = await self._run_with_retries(batch)
         except Unavailable as error:
             for waiting in batch:
-                _settle(waiting, error)
+                _resolve(waiting, error)
         except Exception as error:
             if len(batch) == 1:
                 log.exception("command failed", command=type(batch[0].command).__name__)
-                _settle(batch[0], error)
+                _resolve(batch[0], error)
                 return
             middle = len(batch) // 2
             await self._carry_out(batch[:middle])
             await self._carry_out(batch[middle:])
         else:
             for waiting, outcome in zip(batch, outcomes, strict=True):
-                _settle(waiting, outcome)
+                _resolve(waiting, outcome)
 
     async def _run_with_retries(self, batch: Sequence[_Waiting]) -> list[Any]:
         for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -214,12 +214,12 @@ class GroupCommit:
         return [outcomes[waiting] for waiting in batch]
 
 
-def _settle(waiting: _Waiting, outcome: Any) -> None:
-    if waiting.answer.done():
+def _resolve(waiting: _Waiting, outcome: Any) -> None:
+    if waiting.outcome.done():
         return
     if isinstance(outcome, Exception):
-        waiting.answer.set_exception(outcome)
-        # The client may be gone; nobody need look at the failure then.
-        waiting.answer.exception()
+        waiting.outcome.set_exception(outcome)
+        # The client may be gone; asyncio would otherwise complain that the failure was never retrieved.
+        waiting.outcome.exception()
     else:
-        waiting.answer.set_result(outcome)
+        waiting.outcome.set_result(outcome)

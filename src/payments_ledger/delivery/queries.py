@@ -72,12 +72,12 @@ async def unfollowed_since(conn: Connection, event_type: str, since: datetime) -
     await cursor.execute(
         """
         SELECT tenant_id, id, created_at, published_at, attempts
-        FROM outbox_events AS told
+        FROM outbox_events AS published
         WHERE event_type = %s AND created_at >= %s AND published_at IS NOT NULL
           AND NOT EXISTS (
               SELECT FROM outbox_events AS later
-              WHERE later.tenant_id = told.tenant_id AND later.aggregate_id = told.aggregate_id
-                AND later.sequence > told.sequence)
+              WHERE later.tenant_id = published.tenant_id AND later.aggregate_id = published.aggregate_id
+                AND later.sequence > published.sequence)
         """,
         [event_type, since],
     )
@@ -85,7 +85,7 @@ async def unfollowed_since(conn: Connection, event_type: str, since: datetime) -
 
 
 async def publish_again(conn: Connection, events: Sequence[PublishedEvent]) -> None:
-    """Makes events due that nobody else has made due since they were read."""
+    """Makes events due again, unless another worker has done so since they were read."""
     await conn.execute(
         """
         UPDATE outbox_events SET published_at = NULL, next_attempt_at = clock_timestamp()

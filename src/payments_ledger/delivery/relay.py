@@ -28,9 +28,9 @@ BATCH_SIZE_MAX = 200
 POLL_SECONDS = 0.025
 # While events keep coming, those of so long share a step: its transaction costs as much as ten of them.
 GATHER_SECONDS = 0.008
-# An event that somebody needs and no queue takes is tried again after 1, 2, 4 … seconds.
+# An event that is needed and reaches no queue is tried again after 1, 2, 4 … seconds.
 POSTPONE_SECONDS_MAX = 60.0
-# Another relay takes over what this one leaves, so its leaving need not wait for all of it.
+# Another relay takes over what this one leaves in the outbox, so its shutdown need not wait for all of it.
 FLUSH_SECONDS_MAX = 5.0
 # Longer than the publisher waits for the broker.
 STEP_SECONDS_MAX = 12.0
@@ -41,13 +41,13 @@ class Relay:
     """Moves events from the outbox to the publisher; several relays may run, each claims its own."""
 
     def __init__(self, database: Database, publisher: Publisher, *, is_needed: Callable[[DueEvent], bool]) -> None:
-        """`is_needed` says whether an event must reach a queue; another that no queue wants is done all the same."""
+        """`is_needed` says whether an event must reach a queue; any other that reaches no queue counts as published."""
         self._database = database
         self._publisher = publisher
         self._is_needed = is_needed
 
     async def run(self) -> None:
-        """Relays until cancelled, and finishes the step it is at; waits while the database or the broker is away."""
+        """Relays until cancelled, then finishes its step; waits while the database or the broker is unavailable."""
         failures = 0
         while True:
             try:
@@ -59,7 +59,7 @@ class Relay:
                 failures += 1
                 continue
             except Exception:
-                # Settling goes on meanwhile, which it would not if this ended the worker.
+                # Settling goes on, as it would not if this ended the worker.
                 log.exception("relay failed")
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
@@ -74,7 +74,7 @@ class Relay:
                 while await self.step():
                     pass
         except (TimeoutError, BrokerUnavailable, Unavailable, psycopg.Error) as error:
-            log.warning("events are left to the next relay", reason=f"{type(error).__name__}: {error}")
+            log.warning("events left to the next relay", reason=f"{type(error).__name__}: {error}")
 
     async def step(self) -> int:
         """One transaction: claim, publish with confirm, mark; returns how many events were claimed."""
@@ -135,7 +135,7 @@ async def _to_its_end(step: Coroutine[Any, Any, int]) -> int:
 
 
 def _ids(event: DueEvent) -> dict[str, str | None]:
-    """What its log line is found by: the ids of the request that the event tells of."""
+    """The ids by which a log line is found: those of the request that caused the event."""
     traceparent = usable_traceparent(event.headers.get("traceparent"))
     ids = {"event_id": str(event.id), "correlation_id": event.headers.get("X-Correlation-Id")}
     return {**ids, "trace_id": trace_id_of(traceparent)} if traceparent else ids

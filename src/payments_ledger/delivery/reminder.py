@@ -1,6 +1,6 @@
 """The reminder: publishes an event again when nothing came of it.
 
-A broker confirms what it has, and can lose it all the same: a queue is deleted or purged, a disk is replaced. The event
+A broker confirms what it has, and can lose it even so: a queue is deleted or purged, a disk is replaced. The event
 is still in the outbox.
 """
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS_REMINDED = Counter("ledger_outbox_reminded_total", "Events published again since nothing came of them")
 
-# What a worker looks back at when it starts. Of what is older, `payments-ledger verify` tells.
+# How far a worker looks back when it starts. `payments-ledger verify` reports what is older.
 LOOK_BACK = timedelta(days=1)
 # A transaction commits within this time, however it is held up. What was looked at later need not be looked at again.
 LATE_COMMIT = timedelta(minutes=2)

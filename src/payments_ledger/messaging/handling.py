@@ -34,7 +34,7 @@ ANY_TYPE = "any"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who handles a message, None for nobody, and what its type is called in the metrics."""
+    """The handler of a message, if it has one, and what its type is called in the metrics."""
 
     name: str
     handler: Handler | None

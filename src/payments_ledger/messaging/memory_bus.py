@@ -22,7 +22,7 @@ class MemoryBus:
         """Nothing is held open."""
 
     async def _deliver(self, message: Message) -> Delivery:
-        """REFUSED if one subscription refuses it; the others have handled it all the same."""
+        """REFUSED if one subscription refuses it; the others have handled it nevertheless."""
         routes = [
             Route(message.type, subscription.handlers[message.type])
             for subscription in self._subscriptions

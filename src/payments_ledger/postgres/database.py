@@ -93,7 +93,7 @@ LOOKUP_SETTINGS = {
 # How libpq's `options` write a blank within a value.
 BLANK = r"\ "
 
-# Seconds between attempts to reach a database that is away; the pool doubles them up to its own bound.
+# Seconds between attempts to reach a database that is unavailable; the pool doubles them up to its own bound.
 RECONNECT_SECONDS_MAX = 5.0
 
 
@@ -108,7 +108,7 @@ def driver_url(url: str) -> str:
 
 
 class RolledBack(Exception):
-    """The transaction was rolled back at its COMMIT, because an error of the database in it was kept quiet."""
+    """The transaction was rolled back at its COMMIT, because an error of the database in it was suppressed."""
 
 
 class Database:
@@ -154,12 +154,12 @@ class Database:
             timeout=CONNECTION_WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS_MAX,
             configure=write_arrays_quickly,
-            check=_look_at,
+            check=_raise_if_ended,
             open=False,
         )
 
     async def open(self) -> None:
-        """Starts connecting in the background: the database may still be away."""
+        """Starts connecting in the background: the database may still be unavailable."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -173,8 +173,9 @@ class Database:
 
         `snapshot` is the moment that a REPEATABLE READ transaction has exported, to see what that one sees.
 
-        Raises OutcomeUnknown when the connection was lost after COMMIT was sent, together with all that nobody had
-        waited for; DatabaseUnavailable, SchemaMissing, TooBusy or RolledBack when nothing can have been committed.
+        Raises OutcomeUnknown when the connection was lost after COMMIT was sent, together with all statements that had
+        not been waited for; DatabaseUnavailable, SchemaMissing, TooBusy or RolledBack when nothing can have been
+        committed.
         Role and tenants are local to the transaction, so that a connection pool in between cannot mix them up.
         """
         try:
@@ -198,7 +199,7 @@ class Database:
                 commits = True
                 commit = await connection.execute("COMMIT")
             if commit.statusmessage is None:
-                # Nothing was raised, and yet nobody told how it ended.
+                # Nothing was raised, and yet there is no response to the COMMIT.
                 raise OutcomeUnknown
             if commit.statusmessage != "COMMIT":
                 raise RolledBack
@@ -236,7 +237,7 @@ class Database:
 
 
 def _set_locally(*names: str) -> bytes:
-    """The statement that gives settings their values until the transaction ends, and tells when that began."""
+    """The statement that gives settings their values until the transaction ends, and returns when that began."""
     return f"SELECT now(), {', '.join(f"set_config('{name}', %s, true)" for name in names)}".encode()
 
 
@@ -257,10 +258,10 @@ async def transaction_time(conn: Connection) -> datetime:
     return conn.began_at
 
 
-async def _look_at(connection: Connection) -> None:
-    """Raises if the server has ended the session, which it tells at once. To ask it would cost each request its time.
+async def _raise_if_ended(connection: Connection) -> None:
+    """Raises if the server has ended the session, of which it has sent word at once: no round trip is needed.
 
-    A server that fell silent is found by the statement that follows, as it would be by a question.
+    A server that fell silent is noticed by the statement that follows, as it would be by a round trip.
     """
     events = poll()
     events.register(connection.fileno(), POLLIN)
@@ -268,7 +269,7 @@ async def _look_at(connection: Connection) -> None:
         await AsyncConnectionPool.check_connection(connection)
 
 
-# The role, a table or a function is not there: nobody has run the migrations.
+# The role, a table or a function is missing: the migrations have not been run.
 _LACKING = (
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.UndefinedTable,
@@ -282,8 +283,8 @@ _GAVE_UP_WAITING = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCancele
 _READ_ONLY = "25006"
 
 # The server ends the session, has no room, or may not write, rather than finding fault with a row: whole classes of
-# SQLSTATE, then single ones (PostgreSQL 16, appendix A). To be told of them here is enough: it has not always hung up
-# by the time that its last words are read.
+# SQLSTATE, then single ones (PostgreSQL 16, appendix A). They are enough by themselves: the server
+# has not always closed the connection by the time that its last message is read.
 _LOSSES = (
     "08",  # connection exception
     "53",  # insufficient resources: disk, memory, connections
@@ -300,7 +301,7 @@ def _is_loss(error: psycopg.Error, losses: tuple[str, ...]) -> bool:
     if error.sqlstate is not None:
         return error.sqlstate.startswith(losses)
     if isinstance(error, psycopg.errors.PipelineAborted):
-        # What was sent after the statement that failed. If that was not kept quiet, it is what this one hides.
+        # What was sent after the statement that failed. Unless that was suppressed, it is what this one hides.
         return isinstance(error.__context__, psycopg.Error) and _is_loss(error.__context__, losses)
-    # Words of psycopg or libpq, not of the server: "the connection is lost", "cannot exit pipeline mode while busy".
+    # Messages of psycopg or libpq, not of the server: "the connection is lost", "cannot exit pipeline mode while busy".
     return isinstance(error, psycopg.OperationalError)

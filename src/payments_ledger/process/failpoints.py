@@ -35,7 +35,7 @@ class Action(Enum):
 
 
 class FailpointStruck(Exception):
-    """A failpoint was told to raise an error. No part of the engine foresees it."""
+    """Raised where FAILPOINTS asks for an error. No part of the engine foresees it."""
 
 
 @dataclass(slots=True)

@@ -29,17 +29,17 @@ class FrameBatchingConnection(aio_pika.Connection):
 
 
 class _Writer(asyncio.StreamWriter):
-    """Keeps what is written until the next turn of the event loop; `drain` waits for what was sent before."""
+    """Buffers what is written until the next turn of the event loop; `drain` waits for what was sent before."""
 
     def __init__(self, transport: asyncio.WriteTransport, reader: asyncio.StreamReader) -> None:
         self._turn = asyncio.get_running_loop()
-        self._kept: list[Buffer] = []
+        self._buffered: list[Buffer] = []
         super().__init__(transport, transport.get_protocol(), reader, self._turn)
 
     def write(self, data: Buffer) -> None:
-        if not self._kept:
+        if not self._buffered:
             self._turn.call_soon(self._send)
-        self._kept.append(data)
+        self._buffered.append(data)
 
     def writelines(self, data: Iterable[Buffer]) -> None:
         self.write(b"".join(data))
@@ -53,10 +53,10 @@ class _Writer(asyncio.StreamWriter):
         super().close()
 
     def _send(self) -> None:
-        kept, self._kept = self._kept, []
-        # A connection that was lost takes nothing any more; its reader tells of that.
-        if kept and not self.is_closing():
-            super().write(b"".join(kept))
+        buffered, self._buffered = self._buffered, []
+        # A connection that was lost accepts nothing more; its reader reports the loss.
+        if buffered and not self.is_closing():
+            super().write(b"".join(buffered))
 
 
 class _Factory(TransportFactory):

@@ -15,29 +15,29 @@ from payments_ledger.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)
 
-# For readyz, which may wait: is it there at all?
-ANSWER_SECONDS_MAX = 1.0
+# For readyz, which may wait: can it be reached at all?
+RESPONSE_SECONDS_MAX = 1.0
 # For requests: some hundred times what a healthy Redis needs, and still not much to the one client that waits for it.
 PIPELINE_SECONDS_MAX = 0.3
-# Requests that share a pipeline. Beyond it the first would wait for the reading of too many answers.
+# Requests that share a pipeline. Beyond it the first would wait for too many replies to be read.
 PIPELINE_SIZE_MAX = 256
-# After a failure nobody waits for Redis before it has answered a question asked in the background, this often: a client
+# After a failure no request waits for Redis until a probe in the background, sent this often, has had a reply: a client
 # that waits a second or two before its next attempt is not refused once more.
 PROBE_SECONDS = 1.0
 
-type Command = tuple[str | bytes | int, ...]
+type RedisCommand = tuple[str | bytes | int, ...]
 
 
 class RedisUnavailable(DependencyUnavailable):
-    """Redis does not answer, or did not lately."""
+    """Redis does not reply, or did not a moment ago."""
 
 
-def connect(url: str, *, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> redis.Redis:
+def connect(url: str, *, response_seconds_max: float = RESPONSE_SECONDS_MAX) -> redis.Redis:
     """A client that connects when it is first used and again after every loss. It repeats nothing by itself."""
     return redis.Redis.from_url(
         url,
-        socket_connect_timeout=answer_seconds_max,
-        socket_timeout=answer_seconds_max,
+        socket_connect_timeout=response_seconds_max,
+        socket_timeout=response_seconds_max,
         retry=Retry(NoBackoff(), 0),
         protocol=3,
     )
@@ -52,27 +52,27 @@ async def is_up(client: redis.Redis) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    commands: Sequence[Command]
-    answer: asyncio.Future[list[Any]]
+    commands: Sequence[RedisCommand]
+    replies: asyncio.Future[list[Any]]
 
 
 class Pipeline:
     """Commands of concurrent requests in one round trip: while one pipeline is on its way, the next collects.
 
     The round trip belongs to a task of its own. A request that is cancelled leaves its commands in it, so no
-    connection is ever left with an answer that nobody read. While Redis is unavailable it is probed in the background,
+    connection is ever left with an unread reply. While Redis is unavailable it is probed in the background,
     so its return costs no request.
     """
 
     def __init__(self, url: str) -> None:
-        self._client = connect(url, answer_seconds_max=PIPELINE_SECONDS_MAX)
+        self._client = connect(url, response_seconds_max=PIPELINE_SECONDS_MAX)
         self._queue: list[_Waiting] = []
         self._sending: asyncio.Task[None] | None = None
         # While Redis is known to be unavailable.
         self._probing: asyncio.Task[None] | None = None
 
-    async def run(self, *commands: Command) -> list[Any]:
-        """The answers to the commands, in their order. Raises RedisUnavailable, at once while that is known.
+    async def run(self, *commands: RedisCommand) -> list[Any]:
+        """The replies to the commands, in their order. Raises RedisUnavailable, at once while that is known.
 
         Raises NoScriptError if a script of the commands is not known to Redis.
         """
@@ -82,7 +82,7 @@ class Pipeline:
         self._queue.append(waiting)
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
-        return await waiting.answer
+        return await waiting.replies
 
     async def close(self) -> None:
         if self._sending is not None:
@@ -108,30 +108,30 @@ class Pipeline:
             for waiting in batch:
                 for command in waiting.commands:
                     pipeline.execute_command(*command)
-            answers = iter(await pipeline.execute(raise_on_error=False))
+            replies = iter(await pipeline.execute(raise_on_error=False))
         except (RedisError, OSError) as error:
-            log.warning("redis away", error=str(error))
+            log.warning("redis unavailable", reason=str(error))
             if self._probing is None:
                 self._probing = asyncio.create_task(self._probe())
-            # Whoever queued meanwhile need not wait for a second failure.
+            # Requests that queued in the meantime need not wait for a second failure.
             batch, self._queue = [*batch, *self._queue], []
             for waiting in batch:
-                _settle(waiting, RedisUnavailable())
+                _resolve(waiting, RedisUnavailable())
             return
         for waiting in batch:
-            own = [next(answers) for _ in waiting.commands]
-            # A Redis that answers with errors (loading, read-only, out of memory) is as good as none.
-            failed = next((answer for answer in own if isinstance(answer, Exception)), None)
+            own = [next(replies) for _ in waiting.commands]
+            # A Redis that replies with errors (loading, read-only, out of memory) is as good as none.
+            failed = next((reply for reply in own if isinstance(reply, Exception)), None)
             if isinstance(failed, NoScriptError):
-                _settle(waiting, failed)
+                _resolve(waiting, failed)
             elif failed:
-                log.warning("redis refuses", error=str(failed))
-                _settle(waiting, RedisUnavailable())
+                log.warning("redis refuses", reason=str(failed))
+                _resolve(waiting, RedisUnavailable())
             else:
-                _settle(waiting, own)
+                _resolve(waiting, own)
 
     async def _probe(self) -> None:
-        """Returns when Redis answers."""
+        """Returns when Redis replies."""
         try:
             while True:
                 await asyncio.sleep(PROBE_SECONDS)
@@ -141,10 +141,10 @@ class Pipeline:
             self._probing = None
 
 
-def _settle(waiting: _Waiting, outcome: list[Any] | Exception) -> None:
-    if waiting.answer.done():
+def _resolve(waiting: _Waiting, outcome: list[Any] | Exception) -> None:
+    if waiting.replies.done():
         return
     if isinstance(outcome, Exception):
-        waiting.answer.set_exception(outcome)
+        waiting.replies.set_exception(outcome)
     else:
-        waiting.answer.set_result(outcome)
+        waiting.replies.set_result(outcome)

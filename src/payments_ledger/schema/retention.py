@@ -20,17 +20,17 @@ AUDIT_LOG = "audit_log"
 # the partition for the rest, and move to their month once that is made.
 MONTHS_AHEAD = 1
 # Of what lies in the rest so many blocks of 8 KB are copied in one transaction: some thousands of rows, in a fraction
-# of a second. Only these rows are locked meanwhile, so a disk on which it takes much longer harms nobody.
+# of a second. Only these rows are locked meanwhile, so it does no harm on a disk where it takes much longer.
 PORTION_BLOCKS = 100
 PORTION_SECONDS_MAX = 60
 STEP_SECONDS = 3600.0
 # After a step that found the tables in use.
 RETRY_SECONDS = 60.0
 
-# Any number, as long as nobody else in the database uses it: of several workers one is at it.
+# Any number, as long as nothing else in the database uses it: of several workers only one does the work.
 RETENTION_LOCK = 7_203_811_408
 
-# To make or drop a partition nobody may be at the table. Whoever comes meanwhile waits behind us, so we wait briefly.
+# Making or dropping a partition needs the table to itself. Whoever needs it next queues behind us, so we wait briefly.
 SERVER_SETTINGS = {"lock_timeout": "1s"}
 
 
@@ -50,7 +50,7 @@ class Retention:
         await self._database.close()
 
     async def run(self) -> None:
-        """Works until cancelled; waits while the database is away or the tables are in use."""
+        """Works until cancelled; waits while the database is unavailable or the tables are in use."""
         await self.open()
         try:
             await repeat("retention", self.step, seconds=STEP_SECONDS, retry_seconds=RETRY_SECONDS)
@@ -58,7 +58,7 @@ class Retention:
             await self.close()
 
     async def step(self) -> None:
-        """Each table by itself, in short transactions. What another worker is at is left to it."""
+        """Each table by itself, in short transactions; does nothing while another worker does this work."""
         with suppress(_TurnTaken):
             for table, days in self._days.items():
                 made = await self._make_months(table)
@@ -102,7 +102,7 @@ class Retention:
             )
             for (month,) in await cursor.fetchall():
                 if await self._is_needed(conn, table, month):
-                    log.warning("month is kept: an event in it was never published", table=table, month=month)
+                    log.warning("month not dropped: an event in it was never published", table=table, month=month)
                     continue
                 # The whole table first, as everybody takes its locks. From here on no event of it is made due again.
                 await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
@@ -150,7 +150,7 @@ class Retention:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[Connection]:
-        """One transaction, in which no other worker is at it; raises _TurnTaken."""
+        """One transaction, in which no other worker does this work; raises _TurnTaken."""
         async with self._database.transaction() as conn:
             cursor = await conn.execute(
                 "SELECT FROM pg_try_advisory_xact_lock(%s) AS taken WHERE taken", [RETENTION_LOCK]
@@ -161,4 +161,4 @@ class Retention:
 
 
 class _TurnTaken(Exception):
-    """Another worker is at it."""
+    """Another worker does this work now."""

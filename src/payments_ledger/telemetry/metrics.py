@@ -19,7 +19,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-# From a healthy answer's few milliseconds to the five seconds within which every request is answered.
+# From the few milliseconds of a healthy response to the five seconds within which every request has one.
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 HTTP_REQUESTS = Counter("ledger_http_requests_total", "Requests answered", ["method", "route", "status"])
@@ -72,7 +72,7 @@ def _of_all_processes(folder: Path) -> CollectorRegistry:
         if _is_running(pid):
             running.append(pid)
         else:
-            # What it counted stays counted; its gauges are of something that is no more.
+            # What it counted stays counted; its gauges describe a process that has ended.
             mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     registry.register(_Processes(running))
@@ -80,7 +80,7 @@ def _of_all_processes(folder: Path) -> CollectorRegistry:
 
 
 class _Processes(Collector):
-    """Processor time, memory and files of several processes, told apart by `pid`."""
+    """Processor time, memory and files of several processes, distinguished by `pid`."""
 
     def __init__(self, pids: Iterable[int]) -> None:
         self._pids = sorted(pids)

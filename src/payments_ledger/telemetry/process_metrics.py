@@ -1,4 +1,4 @@
-"""What a process notes of itself every few moments: how late its event loop is, and what its pools do."""
+"""What a process measures of itself twice a second: how late its event loop is, and what its pools do."""
 
 import asyncio
 from collections import Counter as Tally

@@ -1,6 +1,6 @@
 """Spans for OpenTelemetry. Imported only where a collector is named: it needs the extra `tracing`.
 
-They are exported in the background. A collector that is slow or away costs spans, never a payment.
+They are exported in the background. A collector that is slow or unreachable costs spans, never a payment.
 """
 
 import os

@@ -188,7 +188,7 @@ def test_whatever_happens_an_answer_is_the_truth(
     numbers = [-number if no else number for number, no in enumerate(refused, start=1)]
     with (
         patch.object(batching, "RETRY_SECONDS_MAX", 0.0),
-        patch.object(batching, "ANSWER_SECONDS_MAX", 0.05),
+        patch.object(batching, "RESPONSE_SECONDS_MAX", 0.05),
     ):
         bounds = {"batch_size_max": batch_size_max, "queue_size_max": queue_size_max}
         database, answers = asyncio.run(_submit_all(numbers, faults, ticks, hang_ups, bounds))
@@ -299,7 +299,7 @@ async def test_a_command_that_waited_too_long_is_dropped_unexecuted(monkeypatch:
 
 
 async def test_a_batch_that_hangs_is_answered_with_an_unknown_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(batching, "RESPONSE_SECONDS_MAX", 0.01)
     database = FakeDatabase()
     database.may_commit.clear()
     commands = GroupCommit(database.transaction)
@@ -311,7 +311,7 @@ async def test_a_batch_that_hangs_is_answered_with_an_unknown_outcome(monkeypatc
 
 
 async def test_a_command_that_never_began_is_answered_with_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "ANSWER_SECONDS_MAX", 0.01)
+    monkeypatch.setattr(batching, "RESPONSE_SECONDS_MAX", 0.01)
     monkeypatch.setattr(batching, "BATCHES_AT_ONCE", 0)
     with pytest.raises(TooBusy):
         await GroupCommit(FakeDatabase().transaction).submit(add, Add(1))
