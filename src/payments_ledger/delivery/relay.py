@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from functools import cache
 from typing import Any
 
 import psycopg
@@ -26,7 +25,9 @@ EVENTS_RELAYED = Counter("ledger_outbox_relayed_total", "Outbox events by what b
 BATCH_SIZE_MAX = 200
 # How long a new event can lie in an idle outbox. Forty small queries a second cost about a hundredth of a core.
 POLL_SECONDS = 0.025
-# While events keep coming, those of so long share a step: its transaction costs as much as ten of them.
+# While events keep coming, those of so long share a step: its transaction costs as much as ten of them. Hand-optimised:
+# with two changes in rabbitmq/publisher.py the worker's time for a payment went from 2,276 µs to 1,691 (ADR 34). It may
+# be deleted where events are pushed instead of polled.
 GATHER_SECONDS = 0.008
 # An event that is needed and reaches no queue is tried again after 1, 2, 4 … seconds.
 POSTPONE_SECONDS_MAX = 60.0
@@ -105,7 +106,7 @@ class Relay:
                     done.append(event)
                     if log.is_enabled_for(logging.DEBUG):
                         log.debug("event published", **_ids(event), type=event.event_type, outcome=outcome)
-                _relayed(event.event_type, outcome).inc()
+                EVENTS_RELAYED.labels(event.event_type, outcome).inc()
             if done:
                 await queries.mark_published(conn, done)
             await failpoint(Place.RELAY_AFTER_MARK)
@@ -114,11 +115,6 @@ class Relay:
     def _message(self, event: DueEvent) -> Message:
         body = event.payload.encode()
         return Message(str(event.id), event.event_type, body, event.headers, is_needed=self._is_needed(event))
-
-
-@cache
-def _relayed(type_: str, outcome: str) -> Counter:
-    return EVENTS_RELAYED.labels(type_, outcome)
 
 
 async def _to_its_end(step: Coroutine[Any, Any, int]) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 
 import structlog
 from prometheus_client import Counter
@@ -73,12 +72,12 @@ async def handle(route: Route, message: Message) -> None:
     try:
         await _call_while_unavailable(route, message)
     except DeadLetter as error:
-        _handled(type_, "dead_letter").inc()
+        MESSAGES_HANDLED.labels(type_, "dead_letter").inc()
         outcome = str(error)
         log.error("message refused", message_id=message.id, type=message.type, reason=str(error))
         raise
     except Later as error:
-        _handled(type_, "retry").inc()
+        MESSAGES_HANDLED.labels(type_, "retry").inc()
         outcome = str(error)
         log.warning("message put aside", message_id=message.id, type=message.type, reason=str(error))
         raise
@@ -87,12 +86,7 @@ async def handle(route: Route, message: Message) -> None:
     finally:
         if span:
             span.end(attributes={"messaging.message.id": message.id}, error=outcome)
-    _handled(type_, "done").inc()
-
-
-@cache
-def _handled(type_: str, outcome: str) -> Counter:
-    return MESSAGES_HANDLED.labels(type_, outcome)
+    MESSAGES_HANDLED.labels(type_, "done").inc()
 
 
 async def _call_while_unavailable(route: Route, message: Message) -> None:
@@ -112,7 +106,7 @@ async def _call_while_unavailable(route: Route, message: Message) -> None:
                 raise DeadLetter(f"given up after {attempts} attempts: {error}") from None
             raise
         except Unavailable as error:
-            _handled(route.name, "wait").inc()
+            MESSAGES_HANDLED.labels(route.name, "wait").inc()
             log.warning("message waits", message_id=message.id, type=message.type, reason=str(error))
         except Exception as error:
             log.exception("message failed", message_id=message.id, type=message.type)

@@ -1,4 +1,9 @@
-"""Lists as PostgreSQL's array literals: a batch is a dozen columns, and psycopg's own way asks each element's type."""
+"""Lists as PostgreSQL's array literals: a batch is a dozen columns, and psycopg's own way asks each element's type.
+
+Hand-optimised (ADR 33): writing lists took a tenth of a request's time; 50 texts went from 102 µs to 16, 50 UUIDs from
+146 to 67. It also leaves no reference cycles, which psycopg's dumpers do (ADR 37: a collection of 7 ms every 0.4 s). It
+may be deleted once psycopg's own list dumper does both; then `configure` of the pool goes, too.
+"""
 
 from collections.abc import Callable
 from datetime import datetime

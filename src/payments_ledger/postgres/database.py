@@ -26,6 +26,9 @@ class Connection(AsyncConnection[TupleRow]):
     A statement is sent and not waited for: what it raises is raised when rows are fetched, by it or by a later one, or
     when the transaction ends. So all that only writes waits once, for the COMMIT. A cursor has no `rowcount` before
     something was fetched.
+
+    Hand-optimised (ADR 34): a batch waited about ten times for PostgreSQL, a create now waits twice and a confirm three
+    times; 500 to 610 requests/s became 1,290 to 1,360. It stays as long as a batch has more than one statement.
     """
 
     opening: AsyncCursor[TupleRow]
@@ -36,6 +39,9 @@ class Connection(AsyncConnection[TupleRow]):
         """Has `write` write the rows just before the COMMIT, together with all others of this transaction.
 
         For what nothing in the transaction reads: its use cases then share one statement.
+
+        Hand-optimised (ADR 37): a batch of creates and confirms takes ten statements where it took fourteen; the median
+        of a create at 300 payments/s went from 7.9 ms to 6.0. It may be deleted where a batch has one use case only.
         """
         self.deferred.setdefault(write, []).extend(rows)
 
@@ -81,7 +87,9 @@ SERVER_SETTINGS = {
 
 # For connections whose statements look up a few rows by their keys. A prepared statement keeps its plan; one that was
 # made while a table was nearly empty would read the whole table at each execution, until the next ANALYZE. These prices
-# for a row that is looked at make it use the index from the beginning.
+# for a row that is looked at make it use the index from the beginning. Hand-optimised (ADR 34): with the policies of
+# migration 0010, PostgreSQL's time for a request went from 866 to 1,161 µs to 439 to 493 in a new database. They may be
+# deleted once prepared statements are planned anew when a table grows.
 LOOKUP_SETTINGS = {
     "cpu_tuple_cost": "0.5",
     "cpu_index_tuple_cost": "0.25",
@@ -260,6 +268,8 @@ async def transaction_time(conn: Connection) -> datetime:
 
 async def _raise_if_ended(connection: Connection) -> None:
     """Raises if the server has ended the session, of which it has sent word at once: no round trip is needed.
+
+    Hand-optimised with the pipeline mode (ADR 34). May be deleted once psycopg_pool's own check needs no round trip.
 
     A server that fell silent is noticed by the statement that follows, as it would be by a round trip.
     """

@@ -3,6 +3,10 @@
 aiormq writes each message by itself, and uvloop (from 0.23 on) sends each write at once: a system call for us and a
 packet for the broker, for every message, confirmation and acknowledgement. Here what is written in one turn of the
 event loop goes out in one piece.
+
+Hand-optimised (ADR 36): publishing took 220 to 300 µs a message of this process's time and now takes 130 to 180; the
+broker's time for a payment went from 630 to 830 µs down to 240 to 280. It may be deleted once aiormq, or uvloop as up
+to 0.22, gathers the writes of a turn by itself: `connect` then takes aio-pika's own connection class.
 """
 
 import asyncio
@@ -16,7 +20,7 @@ from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 # Messages that wait for aiormq's writer. With its own bound of 10, those of a larger batch would wait for one another,
-# each for a turn of the event loop.
+# each for a turn of the event loop. Measured together with the writer below (ADR 36).
 aiormq.Connection.FRAME_BUFFER_SIZE = 500
 
 

@@ -49,7 +49,11 @@ class RabbitPublisher:
         return deliveries
 
     async def _publish_one(self, channel: AmqpChannel, message: Message) -> Delivery:
-        """What nobody needs is asked about once a second: the broker would send each one back, whole, to say no."""
+        """Asks about what nobody needs once a second: the broker would send each one back, whole, to say no.
+
+        Hand-optimised (ADR 34): two of three events of a payment came back. With the relay's gathering and `wait=False`
+        the worker's time for a payment went from 2,276 µs to 1,691. It may be deleted once each event has a queue.
+        """
         if not message.is_needed and time.monotonic() < self._unwanted_until.get(message.type, 0):
             await _publish(channel, self._exchange_name, message, mandatory=False)
             return UNROUTED
@@ -98,8 +102,8 @@ async def _publish(channel: AmqpChannel, exchange: str, message: Message, *, man
             routing_key=message.type,
             properties=properties,
             mandatory=mandatory,
-            # aio-pika waits until each message is on its way before it takes the next one: a write for every message,
-            # and a third more of this process's time.
+            # Hand-optimised (ADR 34): aio-pika waits until each message is on its way before it takes the next one, a
+            # write for every message and a third more of this process's time. May go once aio-pika can publish a batch.
             wait=False,
         )
     except PublishError:

@@ -62,6 +62,9 @@ class Pipeline:
     The round trip belongs to a task of its own. A request that is cancelled leaves its commands in it, so no
     connection is ever left with an unread reply. While Redis is unavailable it is probed in the background,
     so its return costs no request.
+
+    Hand-optimised (ADR 16): a round trip for each request cost 40 % of the requests/s, a shared pipeline nothing that
+    could be measured. It may be deleted once the client library shares a connection among concurrent commands.
     """
 
     def __init__(self, url: str) -> None:
