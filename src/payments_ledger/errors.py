@@ -263,10 +263,6 @@ class AlreadyRefunded(Conflict):
     """The payment was refunded already."""
 
 
-class OrderCancelled(Conflict):
-    """The order was cancelled; it cannot be paid any more."""
-
-
 class IdempotencyKeyReused(InvalidParameter):
     """This Idempotency-Key was already used for a different request."""
 

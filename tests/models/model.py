@@ -85,7 +85,7 @@ class Model:
     def pay_order(self, key: Key, amount: int, currency: str) -> Outcome:
         order = self.orders.setdefault(key, ModelOrder())
         if order.cancelled:
-            return ("refused", "OrderCancelled")
+            return ("cancelled", "BEFORE")
         is_new = not order.paid
         if is_new:
             order.paid = True
@@ -96,7 +96,7 @@ class Model:
     def cancel_order(self, key: Key) -> Outcome:
         order = self.orders.setdefault(key, ModelOrder())
         if order.cancelled:
-            return ("cancelled", "REPEATED")
+            return ("cancelled", "BEFORE")
         order.cancelled = True
         if self.move(key, "CANCELLED")[0] == "payment":
             return ("cancelled", "PAYMENT_CANCELLED")

@@ -14,8 +14,8 @@ from payments_ledger.process.portions import in_portions
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """An enabled user with what a token says of them."""
+class EnabledUser:
+    """A user who may log in, with what a token says of them."""
 
     tenant_id: str
     id: UUID
@@ -54,8 +54,8 @@ async def tenants_of_email(conn: Connection, email: str) -> list[str]:
     return [tenant_id for (tenant_id,) in await cursor.fetchall()]
 
 
-async def find_user(conn: Connection, tenant_id: str, email: str) -> User | None:
-    cursor = conn.cursor(row_factory=class_row(User))
+async def find_user(conn: Connection, tenant_id: str, email: str) -> EnabledUser | None:
+    cursor = conn.cursor(row_factory=class_row(EnabledUser))
     await cursor.execute(
         """
         SELECT "user".tenant_id, "user".id, "user".password_hash, tenant.plan, tenant.region,

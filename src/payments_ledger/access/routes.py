@@ -9,7 +9,7 @@ from payments_ledger.access.attempts import NO_TENANT
 from payments_ledger.access.caller import current_identity
 from payments_ledger.access.logins import Logins, attempt_of
 from payments_ledger.access.passwords import password_matches
-from payments_ledger.access.queries import User, find_user, tenants_of_email
+from payments_ledger.access.queries import EnabledUser, find_user, tenants_of_email
 from payments_ledger.access.refusals import Claimed
 from payments_ledger.access.resources import Shared
 from payments_ledger.access.schemas import AccessToken, Credentials, Me
@@ -105,7 +105,7 @@ async def get_me(identity: Annotated[Identity, Depends(current_identity)]) -> Me
     )
 
 
-async def _find_user(database: Database, credentials: Credentials) -> User | None:
+async def _find_user(database: Database, credentials: Credentials) -> EnabledUser | None:
     """The same two queries whatever their results, so that their time reveals nothing."""
     async with database.transaction() as conn:
         tenants = await tenants_of_email(conn, credentials.email)

@@ -18,7 +18,7 @@ from payments_ledger.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from payments_ledger.operations.dead_letters import DeadLetter
+    from payments_ledger.operations.dead_letters import DeadMessage
 
 commands = typer.Typer(no_args_is_help=True, help="Messages that could not be handled: list, show, replay, drop.")
 
@@ -114,7 +114,7 @@ def drop(ids: Ids = None, all_: All = False, json: Json = False) -> None:
     _print("Dropped", letters, json)
 
 
-def _chosen(ids: list[str] | None, all_: bool) -> "Callable[[DeadLetter], bool]":
+def _chosen(ids: list[str] | None, all_: bool) -> "Callable[[DeadMessage], bool]":
     from payments_ledger.operations.dead_letters import having_ids
 
     if bool(ids) == all_:
@@ -122,7 +122,7 @@ def _chosen(ids: list[str] | None, all_: bool) -> "Callable[[DeadLetter], bool]"
     return having_ids(ids) if ids else lambda _: True
 
 
-def _print(done: str, letters: "list[DeadLetter]", json: bool) -> None:
+def _print(done: str, letters: "list[DeadMessage]", json: bool) -> None:
     if json:
         print_json(*letters)
     else:

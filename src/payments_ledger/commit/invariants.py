@@ -1,6 +1,6 @@
 """The tables that a commit writes beside the change itself, as subjects of invariants.
 
-What their rows say is about the change, so its module declares what must hold of them.
+Their rows are about the change, so the module of the change declares what must hold of them.
 """
 
 from payments_ledger.verify.invariant import OF_ALL_TENANTS, Subject

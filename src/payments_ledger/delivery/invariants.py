@@ -1,10 +1,10 @@
-"""What holds of events on their way out, whatever they say."""
+"""What holds of the delivery of events, whatever they are about."""
 
 from payments_ledger.commit.invariants import EVENTS
 from payments_ledger.delivery.relay import POSTPONE_SECONDS_MAX
 from payments_ledger.verify.invariant import Invariant
 
-# Twice what the relay postpones by at most: the row's clock may be a little ahead of the look at it.
+# Twice what the relay postpones by at most: the row's clock may be a little ahead of the audit's.
 DUE_SECONDS_MAX = int(2 * POSTPONE_SECONDS_MAX)
 
 INVARIANTS = (

@@ -1,4 +1,4 @@
-"""`payments-ledger dev`: database, API and worker in one process, and a payment walked through all of it."""
+"""`payments-ledger dev`: database, API and worker in one process, and a payment that passes through all of it."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def run(listener: socket.socket, *, once: bool, data: Path) -> int:
             await asyncio.to_thread(migrate, url)
             await seed(url)
         settings = Settings(
-            # This is no production, whatever the environment says: its demo users' passwords are public.
+            # Never production, whatever the environment says: the demo users' passwords are public.
             app_env="development",
             internal_port=None,
             database_url=url,
@@ -53,7 +53,7 @@ async def run(listener: socket.socket, *, once: bool, data: Path) -> int:
             base_url = f"http://{HOST}:{listener.getsockname()[1]}"
             went_well = await walk_one_payment(base_url, console)
             if not once:
-                _say_what_next(console, base_url)
+                _print_next_steps(console, base_url)
                 await asyncio.Event().wait()
     finally:
         listener.close()
@@ -76,7 +76,7 @@ async def _running(settings: Settings, listener: socket.socket) -> AsyncIterator
             working.cancel()
 
 
-def _say_what_next(console: Console, base_url: str) -> None:
+def _print_next_steps(console: Console, base_url: str) -> None:
     user = next(user for user in DEMO_USERS if user.role == "ops")
     serving = f"\nServing on [bold]{base_url}[/], until Ctrl-C. Documentation: {base_url}/docs"
     console.print(serving, soft_wrap=True)

@@ -14,6 +14,8 @@ from payments_ledger.tenants.use_cases import begin_tenant
 
 @dataclass(frozen=True, slots=True)
 class DemoUser:
+    """A user whose password everybody knows."""
+
     email: str
     password: str
     tenant_id: str

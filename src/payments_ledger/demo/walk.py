@@ -73,7 +73,7 @@ async def _until_settled(client: httpx.AsyncClient, path: str) -> Any:
 async def _call(client: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:
     response = await client.request(method, path, **request)
     if not response.is_success:
-        raise RuntimeError(f"{method} {path} answered {response.status_code}: {response.text}")
+        raise RuntimeError(f"{method} {path} returned {response.status_code}: {response.text}")
     return response.json()
 
 

@@ -23,12 +23,12 @@ TOTALS = Subject(
     "account_totals",
     (("tenant_id", "text"), ("account", "text"), ("currency", "text"), ("day", "date")),
     "day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date",
-    # Today's totals change with every batch, and each look at them folds the whole day.
+    # Today's totals change with every batch, and each examination sums the whole day.
     "false",
     # A total is the sum of a day's postings, of which there may be a million.
     weight=100,
 )
-# A few rows that only migrations write, so nobody asks for those written lately.
+# A few rows that only migrations write: there are no recent ones.
 CURRENCIES = Subject("currencies", (("code", "text"),), "false", "false")
 
 _LIBRARY = "(VALUES {}) AS library (code, exponent)".format(

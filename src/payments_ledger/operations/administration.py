@@ -10,7 +10,7 @@ from payments_ledger.tenants.administration import Administrator, Change
 
 
 async def administer[C: Change, O](owner: Database, use_case: UseCase[C, O | Rejected], command: C) -> O:
-    """What came of the command, in a transaction of its own; a refusal is raised."""
+    """The outcome of the command, in a transaction of its own; a refusal is raised."""
     async with owner.transaction([command.tenant_id]) as conn:
         [outcome] = await use_case(conn, [command])
         if isinstance(outcome, Rejected):

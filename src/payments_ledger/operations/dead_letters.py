@@ -47,8 +47,8 @@ def _no_progress(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """`body` is shown as text; `id` is what the other commands take."""
+class DeadMessage:
+    """A dead letter as the operator sees it: `body` as text, `id` as the commands take it."""
 
     id: str
     queue: str
@@ -76,13 +76,13 @@ def queues_of(settings: Settings) -> list[Queue]:
     return [PAYMENTS_QUEUE, orders_queue(settings), tenants_queue(settings)]
 
 
-async def list_dead_letters(owner: Database, settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadLetter]:
+async def list_dead_letters(owner: Database, settings: Settings, *, limit: int = LIST_LENGTH_MAX) -> list[DeadMessage]:
     """The oldest dead letters of each queue, which stay where they are. Raises BrokerUnavailable or Unavailable."""
     if in_memory(settings):
         return [_of(event) for event in (await outbox.list_buried(owner))[:limit]]
-    found: list[DeadLetter] = []
+    found: list[DeadMessage] = []
 
-    async def look(letter: DeadLetter, _: "_Found") -> None:
+    async def look(letter: DeadMessage, _: "_Found") -> None:
         found.append(letter)
 
     await _for_each(settings, look, limit=limit)
@@ -93,10 +93,10 @@ async def replay_dead_letters(
     owner: Database,
     origin: Origin,
     settings: Settings,
-    wanted: Callable[[DeadLetter], bool],
+    wanted: Callable[[DeadMessage], bool],
     progress: Progress = _no_progress,
-) -> list[DeadLetter]:
-    """Puts the wanted ones back into the queue they came from, confirmed there before they are taken away here.
+) -> list[DeadMessage]:
+    """Puts the wanted ones back into the queue they came from, confirmed there before they are removed here.
 
     Each leaves a row in the audit log. Can be repeated and interrupted: at worst a message is handled twice, which
     does no harm. Raises BrokerUnavailable or Unavailable.
@@ -104,11 +104,11 @@ async def replay_dead_letters(
     if in_memory(settings):
         buried = [event for event in await outbox.list_buried(owner) if wanted(_of(event))]
         return [_of(event) for event in await outbox.retry(owner, origin, buried)]
-    replayed: list[DeadLetter] = []
+    replayed: list[DeadMessage] = []
 
     audit = _auditing(owner, origin, REPLAY_AUDIT_ACTION)
 
-    async def replay(letter: DeadLetter, found: _Found) -> None:
+    async def replay(letter: DeadMessage, found: _Found) -> None:
         if wanted(letter):
             await audit(letter)
             await declare(found.connection, [found.queue])
@@ -125,17 +125,17 @@ async def drop_dead_letters(
     owner: Database,
     origin: Origin,
     settings: Settings,
-    wanted: Callable[[DeadLetter], bool],
+    wanted: Callable[[DeadMessage], bool],
     progress: Progress = _no_progress,
-) -> list[DeadLetter]:
+) -> list[DeadMessage]:
     """Removes the wanted ones for good, each with a row in the audit log. Raises BrokerUnavailable or Unavailable.
 
     What is buried in the outbox cannot be dropped.
     """
-    dropped: list[DeadLetter] = []
+    dropped: list[DeadMessage] = []
     audit = _auditing(owner, origin, DROP_AUDIT_ACTION)
 
-    async def drop(letter: DeadLetter, found: _Found) -> None:
+    async def drop(letter: DeadMessage, found: _Found) -> None:
         if wanted(letter):
             await audit(letter)
             await found.incoming.ack()
@@ -145,15 +145,15 @@ async def drop_dead_letters(
     return dropped
 
 
-def having_ids(ids: Sequence[str]) -> Callable[[DeadLetter], bool]:
+def having_ids(ids: Sequence[str]) -> Callable[[DeadMessage], bool]:
     """Matches by id, or by the beginning of one."""
     return lambda letter: letter.id.startswith(tuple(ids))
 
 
-def _auditing(owner: Database, origin: Origin, action: str) -> Callable[[DeadLetter], Awaitable[None]]:
+def _auditing(owner: Database, origin: Origin, action: str) -> Callable[[DeadMessage], Awaitable[None]]:
     """Writes into the audit log what is about to be done to a dead letter, so that nothing is done unrecorded."""
 
-    async def write(letter: DeadLetter) -> None:
+    async def write(letter: DeadMessage) -> None:
         record = _audit(letter, origin, action)
         async with owner.transaction({record.tenant_id, EVERY_TENANT}) as conn:
             await record_refusals(conn, [record])
@@ -161,7 +161,7 @@ def _auditing(owner: Database, origin: Origin, action: str) -> Callable[[DeadLet
     return write
 
 
-def _audit(letter: DeadLetter, origin: Origin, action: str) -> AuditRecord:
+def _audit(letter: DeadMessage, origin: Origin, action: str) -> AuditRecord:
     detail = {
         "queue": letter.queue,
         "routing_key": letter.routing_key,
@@ -173,7 +173,7 @@ def _audit(letter: DeadLetter, origin: Origin, action: str) -> AuditRecord:
     return AuditRecord(_tenant_of(letter), origin, action, letter.id.replace("\0", ""), detail)
 
 
-def _tenant_of(letter: DeadLetter) -> str:
+def _tenant_of(letter: DeadMessage) -> str:
     """The tenant that the message names, whether it exists or not; * if it names none."""
     claimed: Any = letter.headers.get("X-Tenant-Id")
     if claimed is None:
@@ -198,7 +198,7 @@ class _Found:
 
 async def _for_each(
     settings: Settings,
-    act: Callable[[DeadLetter, _Found], Awaitable[None]],
+    act: Callable[[DeadMessage, _Found], Awaitable[None]],
     *,
     limit: int | None = None,
     progress: Progress = _no_progress,
@@ -230,13 +230,13 @@ async def _for_each(
             progress(done, total)
 
 
-def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
+def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadMessage:
     # How often it was read is not a part of the message.
     headers = {name: str(value) for name, value in incoming.headers.items() if name != DELIVERY_COUNT}
     attempts = incoming.headers.get(copies.ATTEMPTS)
     # A message that the broker itself put here bears none of our marks.
     fallback = sha256(incoming.body + (incoming.message_id or "").encode()).hexdigest()[:32]
-    return DeadLetter(
+    return DeadMessage(
         id=headers.get(copies.DEAD_LETTER_ID, fallback),
         queue=queue.name,
         routing_key=headers.get(copies.ORIGINAL_ROUTING_KEY) or incoming.type or _first_routing_key(incoming),
@@ -249,9 +249,9 @@ def _read(queue: Queue, incoming: AbstractIncomingMessage) -> DeadLetter:
     )
 
 
-def _of(event: OutboxEvent) -> DeadLetter:
+def _of(event: OutboxEvent) -> DeadMessage:
     """A buried event in the shape of a dead letter."""
-    return DeadLetter(
+    return DeadMessage(
         id=str(event.id),
         queue=OUTBOX,
         routing_key=event.event_type,

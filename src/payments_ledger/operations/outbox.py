@@ -21,7 +21,7 @@ PAGE_SIZE = 1000
 # An event can be seen some seconds after the time in its id: its batch had to commit, or its process's clock is behind.
 LATE_SECONDS_MAX = 15
 RETRY_AUDIT_ACTION = "outbox.retry"
-# All of these at once in one transaction; what is left over comes with the next command.
+# So many in one transaction; the others are retried by the next command.
 RETRIED_AT_ONCE_MAX = 10_000
 
 

@@ -169,7 +169,7 @@ async def _state_of(connection: AbstractConnection, queue: Queue) -> QueueState:
 
 async def _count(connection: AbstractConnection, queue_name: str) -> tuple[int, int]:
     """Messages and consumers; none of either for a queue that was never declared."""
-    # The broker closes a channel that asks for a queue which is not there.
+    # The broker closes a channel that declares a missing queue passively.
     channel = await connection.channel()
     try:
         declared = (await channel.declare_queue(queue_name, passive=True)).declaration_result

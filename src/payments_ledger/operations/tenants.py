@@ -1,4 +1,4 @@
-"""Tenants in the operator's hands."""
+"""Tenants in the operator's hands: list, add, suspend, resume."""
 
 from payments_ledger.commit.audit import Origin
 from payments_ledger.operations.administration import administer, operator_of

@@ -1,4 +1,4 @@
-"""Users in the operator's hands: whom a tenant has, what they may do, and who is locked out."""
+"""Users in the operator's hands: list, add, disable, give roles, unlock."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Orders of the orders service: a confirmed one is paid, a cancelled one is not, or gets its money back."""
+"""Orders of the orders service: a confirmed one is settled as a payment, a cancelled one is not, or is refunded."""

@@ -1,13 +1,14 @@
-"""The messages of the orders service on their way to the use cases, and what becomes of those that cannot get there."""
+"""The messages of the orders service on their way to the use cases, and what becomes of those that are refused."""
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 import structlog
 from prometheus_client import Counter
 
 from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.group_commit import GroupCommit
-from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
+from payments_ledger.errors import Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.messaging.messages import DeadLetter, Handler, Later, Message
 from payments_ledger.orders.order import (
     ORDER_CANCELLED,
@@ -18,14 +19,14 @@ from payments_ledger.orders.order import (
     read_order,
 )
 from payments_ledger.orders.order import OrderCancelled as OrderCancelledMessage
-from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
+from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, PayOrder, change_orders
 from payments_ledger.telemetry.tracing import begin_trace, is_correlation_id
 
 log = structlog.get_logger(__name__)
 
-ORDERS = Counter("ledger_orders_total", "Messages about orders by what came of them", ["outcome"])
+ORDERS = Counter("ledger_orders_total", "Messages about orders by outcome", ["outcome"])
 AMOUNT_CONFLICTS = Counter(
-    "ledger_order_amount_conflicts_total", "Orders confirmed again with another amount; the first one counts"
+    "ledger_order_amount_conflicts_total", "Orders confirmed again with another amount; the first one stands"
 )
 
 PRINCIPAL = "orders"
@@ -46,6 +47,7 @@ class OrderMessages:
         }
 
     async def confirm(self, message: Message) -> None:
+        """Has the order paid. Raises DeadLetter, Later or Unavailable."""
         order, origin = _read(OrderConfirmed, message)
         try:
             money = order.money()
@@ -54,8 +56,10 @@ class OrderMessages:
         outcome = await self._commands.submit(change_orders, PayOrder(order.tenant_id, order.order_id, money, origin))
         if isinstance(outcome, NothingToPay):
             _report(NothingToPay.NOTED.value, order)
-        elif not isinstance(outcome, Paid):
-            _raise_unless_cancelled(outcome, order)
+        elif isinstance(outcome, Cancelled):
+            _report("not paid, it was cancelled", order)
+        elif isinstance(outcome, Rejected):
+            _raise_refusal(outcome, order)
         elif outcome.payment.money != money:
             AMOUNT_CONFLICTS.inc()
             log.error(
@@ -70,16 +74,18 @@ class OrderMessages:
             ORDERS.labels("paid" if outcome.is_new else "repeated").inc()
 
     async def cancel(self, message: Message) -> None:
+        """Has the order cancelled. Raises DeadLetter, Later or Unavailable."""
         order, origin = _read(OrderCancelledMessage, message)
         outcome = await self._commands.submit(change_orders, CancelOrder(order.tenant_id, order.order_id, origin))
-        if not isinstance(outcome, Cancelled):
-            _raise_unless_cancelled(outcome, order)
+        if isinstance(outcome, Rejected):
+            _raise_refusal(outcome, order)
         else:
+            assert isinstance(outcome, Cancelled)
             _report(f"cancelled, {outcome.value}", order)
 
 
 def _read[M: OrderMessage](kind: type[M], message: Message) -> tuple[M, Origin]:
-    """The order and who asks; the body's correlation id becomes the current one. Raises DeadLetter."""
+    """The order and its origin; the body's correlation id becomes the current one. Raises DeadLetter."""
     try:
         order = read_order(kind, message.body)
     except NotAnOrder as error:
@@ -94,17 +100,14 @@ def _read[M: OrderMessage](kind: type[M], message: Message) -> tuple[M, Origin]:
     return order, Origin(PRINCIPAL, None, trace)
 
 
-def _raise_unless_cancelled(outcome: Paid | NothingToPay | Cancelled | Rejected, order: OrderMessage) -> None:
-    assert isinstance(outcome, Rejected)
+def _raise_refusal(outcome: Rejected, order: OrderMessage) -> NoReturn:
     if isinstance(outcome.error, UnknownTenant):
-        # It may just not have been synchronized yet.
+        # It may not have been synchronized yet.
         raise Later(f"unknown tenant {order.tenant_id}")
     if isinstance(outcome.error, TenantSuspended):
         # It may be resumed.
         raise Later(f"tenant {order.tenant_id} is suspended")
-    if not isinstance(outcome.error, OrderCancelled):
-        raise DeadLetter(outcome.error.detail)
-    _report("not paid, it was cancelled", order)
+    raise DeadLetter(outcome.error.detail)
 
 
 def _report(outcome: str, order: OrderMessage) -> None:

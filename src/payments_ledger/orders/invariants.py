@@ -7,18 +7,18 @@ from payments_ledger.verify.invariant import Invariant
 INVARIANTS = (
     Invariant(
         "orders_agree_with_the_books",
-        "The order of a payment is known; the payment is CANCELLED, FAILED or refunded if it was cancelled, else not.",
+        "The order of a payment exists; if it was cancelled, the payment is CANCELLED, FAILED or refunded, else not.",
         PAYMENTS,
         f"""
         SELECT subject.tenant_id, subject.id AS payment_id, subject.status, subject.order_id,
-               heard.order_id AS known_order_id, heard.cancelled_at, refund.id AS refund_id,
-               CASE WHEN heard.order_id IS NULL THEN true
-                    WHEN heard.cancelled_at IS NULL THEN subject.status = 'CANCELLED' OR refund.id IS NOT NULL
+               known.order_id AS known_order_id, known.cancelled_at, refund.id AS refund_id,
+               CASE WHEN known.order_id IS NULL THEN true
+                    WHEN known.cancelled_at IS NULL THEN subject.status = 'CANCELLED' OR refund.id IS NOT NULL
                     ELSE subject.status IN ('CREATED', 'AUTHORIZED')
                          OR subject.status = 'SETTLED' AND refund.id IS NULL END AS broken
         FROM SUBJECT
-        LEFT JOIN orders AS heard
-          ON heard.tenant_id = subject.tenant_id AND heard.order_id = subject.order_id
+        LEFT JOIN orders AS known
+          ON known.tenant_id = subject.tenant_id AND known.order_id = subject.order_id
         LEFT JOIN ledger_entries AS refund
           ON refund.tenant_id = subject.tenant_id AND refund.source_id = subject.id AND refund.kind = '{REFUND}'
         """,  # noqa: S608

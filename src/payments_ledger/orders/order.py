@@ -1,4 +1,4 @@
-"""An order as a message tells of it: both spellings, an envelope or none, amounts from their digits to minor units."""
+"""An order as messages describe it: both spellings, an envelope or none, amounts from their digits to minor units."""
 
 import json
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
@@ -34,12 +34,12 @@ CURRENCY_DEFAULT = "BRL"
 # customer_ref is order:<order_id> and may have 128 characters.
 ORDER_ID_LENGTH_MAX = 122
 # A sum of floating-point prices is this close to what was meant (239.70000000000002). An amount farther away from a
-# whole minor unit is no noise but another amount, and refused as it is over HTTP.
+# whole minor unit is not noise but another amount, and refused as it is over HTTP.
 NOISE_MAX = Decimal("0.01")
 # Beyond these digits before the point no currency's amount fits; Decimal would take its time over them.
 MAGNITUDE_MAX = 30
 
-# What an envelope around the message calls its content.
+# The names of the content in an envelope around it.
 _CONTENT_NAMES = ("data", "payload")
 _ORDER_ID = Matching(
     rf"[!-~]{{1,{ORDER_ID_LENGTH_MAX}}}", f"must be 1 to {ORDER_ID_LENGTH_MAX} printable ASCII characters, no blank"
@@ -51,20 +51,20 @@ class NotAnOrder(Exception):
     """The message can never become a payment; its text says why."""
 
 
-def _text(value: Any) -> Any:
+def _string(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("must be a text")
+        raise ValueError("must be a string")
     return value
 
 
-def _number_or_text(value: Any) -> Any:
+def _number_or_string(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise ValueError("must be a number or a decimal text")
+        raise ValueError("must be a number or a decimal string")
     return value
 
 
 def _no_card_number(text: str) -> str:
-    # It becomes a part of customer_ref, which must hold none either.
+    # It becomes a part of customer_ref, which must not hold one either.
     if holds_card_number(text):
         raise ValueError("must not hold what looks like a card number")
     return text
@@ -78,8 +78,8 @@ class OrderMessage(BaseModel):
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
     )
 
-    tenant_id: Annotated[str, BeforeValidator(_text), _TENANT_ID, Field(examples=["tenant_demo"])]
-    order_id: Annotated[str, BeforeValidator(_text), _ORDER_ID, AfterValidator(_no_card_number)]
+    tenant_id: Annotated[str, BeforeValidator(_string), _TENANT_ID, Field(examples=["tenant_demo"])]
+    order_id: Annotated[str, BeforeValidator(_string), _ORDER_ID, AfterValidator(_no_card_number)]
     correlation_id: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})] = None
 
 
@@ -88,10 +88,10 @@ class OrderConfirmed(OrderMessage):
 
     total_amount: Annotated[
         Any,
-        BeforeValidator(_number_or_text),
+        BeforeValidator(_number_or_string),
         WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
     ]
-    currency: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
+    currency: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _string(value))] = None
 
     def money(self) -> Money | None:
         """What is to be paid, None for nothing; raises NotAnOrder."""
@@ -100,7 +100,7 @@ class OrderConfirmed(OrderMessage):
             exponent_of(currency)
             amount = parse_number(self.total_amount)
             if not isinstance(self.total_amount, str):
-                # Prices were added up in floating point. A text means each of its digits, as over HTTP.
+                # Prices were added up in floating point. A string means each of its digits, as over HTTP.
                 amount = _without_noise(amount, currency)
             return parse_money(amount, currency) if amount else None
         except LedgerError as error:
@@ -121,7 +121,7 @@ def read_order[M: OrderMessage](kind: type[M], body: bytes) -> M:
         raise NotAnOrder("not a JSON object")
     for name in _CONTENT_NAMES:
         if isinstance(content.get(name), dict):
-            # The envelope's version and the rest around the content say nothing that the content does not overrule.
+            # What the content says stands over what the envelope says.
             content = content | content[name]
     try:
         return kind.model_validate(content)

@@ -11,14 +11,14 @@ type OrderKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Of the orders that were locked, those that were cancelled before, and those that nobody had heard of."""
+    """Of the orders that were locked, those that were cancelled before, and those that are new."""
 
     cancelled: set[OrderKey] = field(default_factory=set)
     new: set[OrderKey] = field(default_factory=set)
 
 
 async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> Locked:
-    """Locks the orders in sorted order, adding those not heard of before."""
+    """Locks the orders in sorted order, adding those that are new."""
     cursor = await conn.execute(
         """
         INSERT INTO orders AS kept (tenant_id, order_id)
@@ -41,7 +41,7 @@ async def lock_orders(conn: Connection, orders: Collection[OrderKey]) -> Locked:
 
 
 async def mark_cancelled(conn: Connection, orders: Collection[OrderKey]) -> None:
-    """Writes down that the orders, which this transaction has locked, are cancelled; for good."""
+    """Records that the orders, which this transaction has locked, are cancelled; for good."""
     await conn.execute(
         """
         UPDATE orders SET cancelled_at = now()

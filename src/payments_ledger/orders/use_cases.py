@@ -7,7 +7,7 @@ from enum import Enum
 from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
-from payments_ledger.errors import OrderCancelled, Rejected, TenantSuspended, UnknownTenant
+from payments_ledger.errors import Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.money import Money
 from payments_ledger.orders import queries
 from payments_ledger.orders.queries import Locked, OrderKey
@@ -42,6 +42,8 @@ class PayOrder:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
+    """For good: an order that was cancelled is not paid if it is confirmed later."""
+
     tenant_id: str
     order_id: str
     origin: Origin
@@ -56,19 +58,19 @@ class Paid:
 
 
 class NothingToPay(Enum):
-    """The order costs nothing and has no payment; whether it was heard of for the first time."""
+    """The order costs nothing and has no payment; NOTED if it is new, REPEATED otherwise."""
 
     NOTED = "nothing to pay"
     REPEATED = "nothing to pay, repeated"
 
 
 class Cancelled(Enum):
-    """What cancelling an order did to its payment."""
+    """What cancelling an order did to its payment; BEFORE also for an order that is to be paid after that."""
 
     NO_PAYMENT = "there was no payment"
     PAYMENT_CANCELLED = "its payment was cancelled"
     PAYMENT_REFUNDED = "its payment was refunded"
-    REPEATED = "it was cancelled before"
+    BEFORE = "it was cancelled before"
 
 
 async def change_orders(
@@ -77,10 +79,9 @@ async def change_orders(
     """Pays and cancels orders. Both in one use case, so that one statement locks all orders of a batch, sorted.
 
     An order that is to be paid gets an AUTHORIZED payment, with its two events in the outbox, unless it has one. One
-    that costs nothing gets none, and an audit row says so. Of an order that is to be cancelled, what is not settled is
-    cancelled and what is settled is refunded; without a payment it will never get one. Rejected: UnknownTenant,
-    TenantSuspended for a new payment, OrderCancelled for the payment of a cancelled order, and what create_payments
-    rejects.
+    that costs nothing gets none, but a row in the audit log. Of an order that is to be cancelled, what is not settled
+    is cancelled and what is settled is refunded; without a payment it will never get one. Rejected: UnknownTenant,
+    TenantSuspended for a new payment, and what create_payments rejects.
     """
     tenants = await find_tenants(conn, {command.tenant_id for command in commands})
     suspended = await find_suspended_tenants(conn, tenants) if tenants else set()
@@ -106,7 +107,7 @@ async def change_orders(
     paid, refused = await _pay(conn, list(new_payments.values()))
     payments |= paid
 
-    unheard_of = locked.new
+    new_orders = locked.new
     audit: list[AuditRecord] = []
     outcomes: list[Paid | NothingToPay | Cancelled | Rejected] = []
     for command in commands:
@@ -114,9 +115,9 @@ async def change_orders(
         if key not in orders:
             outcomes.append(Rejected(UnknownTenant()))
         elif isinstance(command, CancelOrder):
-            outcomes.append(effects.pop(key, Cancelled.REPEATED))
+            outcomes.append(effects.pop(key, Cancelled.BEFORE))
         elif key in cancelled:
-            outcomes.append(Rejected(OrderCancelled()))
+            outcomes.append(Cancelled.BEFORE)
         elif key in refused:
             outcomes.append(refused[key])
         elif key in payments:
@@ -124,8 +125,8 @@ async def change_orders(
             outcomes.append(Paid(payments[key], is_new=new_payments.pop(key, None) is not None))
         elif command.money is not None:
             outcomes.append(Rejected(TenantSuspended()))
-        elif key in unheard_of:
-            unheard_of.remove(key)
+        elif key in new_orders:
+            new_orders.remove(key)
             audit.append(AuditRecord(command.tenant_id, command.origin, NOTHING_TO_PAY_AUDIT_ACTION, command.order_id))
             outcomes.append(NothingToPay.NOTED)
         else:

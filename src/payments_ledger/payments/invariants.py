@@ -24,7 +24,7 @@ PAYMENTS = Subject(
 
 
 def _histories(*path: Move) -> Iterator[tuple[Move, ...]]:
-    """Every legal way that begins with the path; there is no way back, so they end."""
+    """Every legal history that begins with the path; there is no way back, so each is finite."""
     if path:
         yield path
     here = path[-1].after if path else None
@@ -33,7 +33,7 @@ def _histories(*path: Move) -> Iterator[tuple[Move, ...]]:
             yield from _histories(*path, move)
 
 
-# Which move a payment has made as its n-th (`sequence`) when it has come so far (`status`, `version`).
+# The n-th move (`sequence`) of each legal history, by the `status` and `version` that it ends with.
 _LEGAL = "(VALUES {}) AS legal (status, version, sequence, event_type, action)".format(
     ", ".join(
         sorted(
@@ -175,7 +175,7 @@ INVARIANTS = (
         FROM SUBJECT
         """,
         "status = 'AUTHORIZED'",
-        # Of what has waited for the bound just now, the event that told of it is as old.
+        # What has been AUTHORIZED for the bound just now has an event of that age.
         f"""(tenant_id, id) IN (
             SELECT tenant_id, aggregate_id FROM outbox_events
             WHERE {OF_ALL_TENANTS}
@@ -209,7 +209,7 @@ INVARIANTS = (
     ),
     Invariant(
         "events_match_their_payment",
-        "Each event tells of a payment of its own tenant, in its header, its body and its key, with its true terms.",
+        "Each event is about a payment of its own tenant, in header, body and key, and states the payment's terms.",
         EVENTS,
         f"""
         SELECT subject.tenant_id, subject.id AS event_id, subject.event_type, subject.aggregate_id AS payment_id,
@@ -217,14 +217,14 @@ INVARIANTS = (
                meant.status AS expected_status, {AMOUNT} AS expected_amount, payment.currency AS expected_currency,
                payment.customer_ref AS expected_customer_ref, payment.order_id AS expected_order_id,
                payment.id IS NULL
-               OR (told.payment_intent_id, told.tenant_id, told.status, told.amount, told.currency, told.customer_ref,
-                   told.order_id, subject.headers->>'X-Tenant-Id')
+               OR (body.payment_intent_id, body.tenant_id, body.status, body.amount, body.currency, body.customer_ref,
+                   body.order_id, subject.headers->>'X-Tenant-Id')
                   IS DISTINCT FROM (subject.aggregate_id::text, subject.tenant_id, meant.status, {AMOUNT},
                                     payment.currency, payment.customer_ref, payment.order_id, subject.tenant_id)
                    AS broken
         FROM SUBJECT
         CROSS JOIN LATERAL json_to_record(subject.payload)
-            AS told (payment_intent_id text, tenant_id text, status text, amount text, currency text,
+            AS body (payment_intent_id text, tenant_id text, status text, amount text, currency text,
                      customer_ref text, order_id text)
         LEFT JOIN payment_intents AS payment
           ON payment.tenant_id = subject.tenant_id AND payment.id = subject.aggregate_id
@@ -240,16 +240,16 @@ INVARIANTS = (
         SELECT subject.tenant_id, subject.id AS audit_id, subject.action, subject.target AS expected_payment_id,
                subject.detail, {AMOUNT} || ' ' || payment.currency AS expected_amount,
                payment.id IS NULL OR move.action IS NULL
-               OR told.amount IS DISTINCT FROM {AMOUNT} || ' ' || payment.currency AS broken
+               OR recorded.amount IS DISTINCT FROM {AMOUNT} || ' ' || payment.currency AS broken
         FROM SUBJECT
-        CROSS JOIN LATERAL json_to_record(subject.detail) AS told (amount text, before json, after json)
+        CROSS JOIN LATERAL json_to_record(subject.detail) AS recorded (amount text, before json, after json)
         LEFT JOIN payment_intents AS payment
           ON payment.tenant_id = subject.tenant_id
          AND payment.id = CASE WHEN pg_input_is_valid(subject.target, 'uuid') THEN subject.target::uuid END
         LEFT JOIN {CURRENCY} ON currency.code = payment.currency
         LEFT JOIN {_AUDITED_MOVES}
-          ON move.action = subject.action AND move.after = told.after->>'status'
-         AND move.before IS NOT DISTINCT FROM told.before->>'status'
+          ON move.action = subject.action AND move.after = recorded.after->>'status'
+         AND move.before IS NOT DISTINCT FROM recorded.before->>'status'
         """,  # noqa: S608
         "action LIKE 'payment.%%'",
     ),

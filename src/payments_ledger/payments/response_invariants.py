@@ -6,15 +6,15 @@ from payments_ledger.verify.invariant import Invariant
 
 _PATH = "/v1/payment-intents"
 _IS_CONFIRMATION = f"subject.route LIKE 'POST {_PATH}/%%/confirm'"
-# Whether the route of a kept answer is the confirmation of `payment_id`. A route is what the client asked for, with the
-# id in any case, or the template of it.
+# Whether the route of a kept response is the confirmation of `payment_id`. A route is the path that was requested, with
+# the id in any case, or its template.
 _IS_ABOUT = f"""(lower(subject.route) = 'post {_PATH}/' || {{payment_id}} || '/confirm'
                  OR subject.route LIKE 'POST {_PATH}/{{{{%%}}}}/confirm')"""
 
 INVARIANTS = (
     Invariant(
         "kept_answers_match_their_payment",
-        "Each kept 2xx answer of a payment route shows a payment of its tenant as it was asked for.",
+        "Each kept 2xx response of a payment route shows a payment of its tenant as it was requested.",
         IDEMPOTENCY_KEYS,
         f"""
         SELECT subject.tenant_id, subject.principal, subject.route, subject.key,
@@ -42,7 +42,7 @@ INVARIANTS = (
     ),
     Invariant(
         "kept_batches_match_the_books",
-        "Each outcome in a kept answer of the batch route shows a payment of its tenant, or why there is none.",
+        "Each outcome in a kept response of the batch route shows a payment of its tenant, or why there is none.",
         IDEMPOTENCY_KEYS,
         f"""
         SELECT outcome.tenant_id, outcome.principal, outcome.route, outcome.key, outcome.status,
@@ -50,19 +50,19 @@ INVARIANTS = (
                min(outcome.place) FILTER (WHERE outcome.is_wrong) AS first_wrong,
                outcome.status <> 200 OR count(outcome.place) = 0 OR bool_or(outcome.is_wrong) AS broken
         FROM (
-            SELECT subject.*, told.place,
-                   CASE WHEN told.outcome->>'status' = '201' THEN
+            SELECT subject.*, listed.place,
+                   CASE WHEN listed.outcome->>'status' = '201' THEN
                        (answer.id, answer.amount, answer.currency, answer.customer_ref, answer.status)
                        IS DISTINCT FROM (payment.id::text, {AMOUNT}, payment.currency, payment.customer_ref, 'CREATED')
                    ELSE
-                       told.outcome->'payment_intent' IS NOT NULL
-                       OR told.outcome->'problem'->>'status' IS DISTINCT FROM told.outcome->>'status'
-                       OR coalesce(told.outcome->>'status', '') !~ '^4[0-9][0-9]$'
+                       listed.outcome->'payment_intent' IS NOT NULL
+                       OR listed.outcome->'problem'->>'status' IS DISTINCT FROM listed.outcome->>'status'
+                       OR coalesce(listed.outcome->>'status', '') !~ '^4[0-9][0-9]$'
                    END AS is_wrong
             FROM SUBJECT
             LEFT JOIN LATERAL json_array_elements(convert_from(subject.body, 'UTF8')::json->'outcomes')
-                WITH ORDINALITY AS told (outcome, place) ON true
-            LEFT JOIN LATERAL json_to_record(told.outcome->'payment_intent')
+                WITH ORDINALITY AS listed (outcome, place) ON true
+            LEFT JOIN LATERAL json_to_record(listed.outcome->'payment_intent')
                 AS answer (id text, amount text, currency text, status text, customer_ref text) ON true
             LEFT JOIN payment_intents AS payment
               ON payment.tenant_id = subject.tenant_id
@@ -75,16 +75,16 @@ INVARIANTS = (
     ),
     Invariant(
         "kept_refusals_match_the_books",
-        "Each kept refusal of a payment route is the problem that its status says, and the payment was refused for it.",
+        "Each kept refusal of a payment route is a problem document of its status, explained by the payment's state.",
         IDEMPOTENCY_KEYS,
         f"""
         SELECT subject.tenant_id, subject.principal, subject.route, subject.key, subject.status,
                convert_from(subject.body, 'UTF8') AS answer, payment.id AS payment_id,
                payment.status AS payment_status,
-               told.status IS DISTINCT FROM subject.status::text
+               problem.status IS DISTINCT FROM subject.status::text
                OR subject.status NOT BETWEEN 400 AND 499
                OR CASE WHEN NOT {_IS_CONFIRMATION} THEN
-                      'POST ' || told.instance IS DISTINCT FROM subject.route
+                      'POST ' || problem.instance IS DISTINCT FROM subject.route
                   ELSE
                       {_IS_ABOUT.format(payment_id="refused.payment_id")} IS NOT TRUE
                       OR subject.status = 404 AND payment.id IS NOT NULL
@@ -92,9 +92,9 @@ INVARIANTS = (
                   END AS broken
         FROM SUBJECT
         CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
-            AS told (status text, instance text)
+            AS problem (status text, instance text)
         CROSS JOIN LATERAL (
-            SELECT substring(told.instance FROM '^{_PATH}/([^/]+)/confirm$') AS id
+            SELECT substring(problem.instance FROM '^{_PATH}/([^/]+)/confirm$') AS id
         ) AS asked
         CROSS JOIN LATERAL (
             SELECT CASE WHEN pg_input_is_valid(asked.id, 'uuid') THEN asked.id::uuid END AS payment_id

@@ -18,7 +18,7 @@ from payments_ledger.errors import Conflict
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.postgres.roles import auditor_role, relay_role, runtime_role
 
-# Any number, as long as nobody else on the server uses it: two starts at once take turns by it.
+# Any number that nothing else on the server uses: concurrent starts take turns by it.
 MIGRATION_LOCK = 7_203_811_406
 
 # A migration that waits for a table's lock holds up everybody who comes after it, so it must not wait for long. Then
@@ -80,7 +80,7 @@ def _apply(engine: Engine, roles: dict[str, str]) -> list[Missing]:
         for role in roles.values():
             _ensure_role(connection, role)
         _take_over(connection, roles)
-        # Asked under the lock: another start may have applied some of it meanwhile.
+        # Read under the lock: another start may have applied some of it meanwhile.
         missing = _missing(MigrationContext.configure(connection).get_current_revision())
         config.attributes.update(connection=connection, roles=roles)
         command.upgrade(config, "head")
@@ -214,7 +214,7 @@ def _take_over(connection: Connection, roles: dict[str, str]) -> None:
 
 
 def _why_it_waits(engine: Engine) -> str:
-    """What the operator needs to know: that nothing happened, and whose transaction is in the way."""
+    """For the operator: that nothing was changed, and whose transaction is in the way."""
     with engine.connect() as connection:
         oldest = connection.execute(
             text(
@@ -228,14 +228,14 @@ def _why_it_waits(engine: Engine) -> str:
                 """
             )
         ).first()
-    said = (
+    summary = (
         f"A migration waited for a lock, {LOCK_ATTEMPTS_MAX} times for {LOCK_SECONDS_MAX:g} s, and gave up. "
         "Nothing was changed."
     )
     if oldest is None:
-        return said
+        return summary
     pid, application, user, seconds = oldest
-    return f"{said} The oldest transaction is {seconds} s old: process {pid} ({application}, user {user})."
+    return f"{summary} The oldest transaction is {seconds} s old: process {pid} ({application}, user {user})."
 
 
 def _migrations_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Who may change something in a tenant, asked in the transaction that changes it.
+"""Who may change something in a tenant, decided in the transaction that changes it.
 
 The answer comes from the database, under the locks of the author's tenant and of the one that is changed: what a
 process remembers may be two seconds old. Nobody changes their own rights, and nobody locks themselves out: a change
@@ -38,10 +38,12 @@ class Change(Protocol):
     """A command of an administrator."""
 
     @property
-    def tenant_id(self) -> str: ...
+    def tenant_id(self) -> str:
+        """The tenant that it changes."""
 
     @property
-    def administrator(self) -> Administrator: ...
+    def administrator(self) -> Administrator:
+        """Its author."""
 
 
 async def lock_tenants(conn: Connection, changes: Sequence[tuple[Administrator, str]]) -> None:

@@ -68,7 +68,7 @@ class TenantMessages:
         self._commands = commands
 
     def handlers(self) -> dict[str, Handler]:
-        """Those of every key: a publisher may have other keys, and say in the body what has happened."""
+        """Of every key: a publisher may use keys of its own, and name the type of the event in the body."""
         return dict.fromkeys((*EVENT_TYPES, ANY_TYPE), self._synchronize)
 
     async def _synchronize(self, message: Message) -> None:
@@ -87,7 +87,7 @@ class TenantMessages:
 
 
 def read_tenant(message: Message) -> tuple[str, TenantMessage]:
-    """What has happened, and to which tenant, out of its envelope if it has one; raises DeadLetter."""
+    """The type of the event and its tenant, out of its envelope if it has one; raises DeadLetter."""
     try:
         content = parse_exact_json(message.body)
     except json.JSONDecodeError as error:
@@ -116,5 +116,5 @@ def _event_type(content: dict[str, Any], routing_key: str) -> str:
     words = _WORD.findall(named) if isinstance(named, str) else []
     event_type = ".".join(words[-2:]).lower()
     if event_type not in EVENT_TYPES:
-        raise DeadLetter(f"nothing here handles {named}")
+        raise DeadLetter(f"no handler for {named}")
     return event_type

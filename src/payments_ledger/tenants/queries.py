@@ -61,6 +61,7 @@ class AuditFilter:
 
 
 async def find_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
+    """The tenant, suspended or not, if the transaction may see it."""
     cursor = conn.cursor(row_factory=class_row(Tenant))
     await cursor.execute(
         "SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants WHERE tenant_id = %s", [tenant_id]
@@ -153,6 +154,7 @@ async def insert_roles(conn: Connection, tenant_id: str, permissions_by_role: Ma
 
 
 async def list_permissions_by_role(conn: Connection, tenant_id: str) -> dict[str, frozenset[str]]:
+    """The tenant's roles."""
     cursor = await conn.execute("SELECT name, permissions FROM roles WHERE tenant_id = %s", [tenant_id])
     return {name: frozenset(permissions) for name, permissions in await cursor.fetchall()}
 
@@ -179,6 +181,7 @@ async def insert_user(
 
 
 async def find_user(conn: Connection, tenant_id: str, user_id: UUID) -> User | None:
+    """The user, disabled or not."""
     cursor = conn.cursor(row_factory=class_row(User))
     await cursor.execute(
         """
@@ -234,6 +237,7 @@ async def list_users(
 
 
 async def set_disabled(conn: Connection, tenant_id: str, user_id: UUID, disabled: bool) -> None:
+    """Disables the user as of now, or enables them again."""
     await conn.execute(
         "UPDATE users SET disabled_at = CASE WHEN %s THEN now() END WHERE tenant_id = %s AND id = %s",
         [disabled, tenant_id, user_id],
@@ -241,7 +245,7 @@ async def set_disabled(conn: Connection, tenant_id: str, user_id: UUID, disabled
 
 
 async def replace_roles(conn: Connection, tenant_id: str, user_id: UUID, roles: Collection[str]) -> None:
-    """Gives the user these roles of the tenant, and takes all others away."""
+    """Gives the user these roles of the tenant, and removes all others."""
     await conn.execute("DELETE FROM user_roles WHERE tenant_id = %s AND user_id = %s", [tenant_id, user_id])
     await conn.execute(
         "INSERT INTO user_roles (tenant_id, user_id, role) SELECT %s, %s, role FROM unnest(%s::text[]) AS role",

@@ -31,7 +31,7 @@ from payments_ledger.tenants.schemas import show_policy
 
 # All of a tenant's policies are evaluated at each request: this many cost some 75 µs.
 POLICIES_MAX = 100
-# For a tenant of which another service does not say: the least of everything.
+# Where the other service names none: the least of everything.
 PLAN_DEFAULT = "free"
 REGION_DEFAULT = "unknown"
 
@@ -42,6 +42,8 @@ REGION_DEFAULT = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class AddTenant:
+    """Adds a tenant with all that every tenant begins with."""
+
     tenant_id: str
     name: str
     plan: str
@@ -51,6 +53,8 @@ class AddTenant:
 
 @dataclass(frozen=True, slots=True)
 class SetTenantSuspended:
+    """Suspends the tenant, or resumes it."""
+
     tenant_id: str
     suspended: bool
     administrator: Administrator
@@ -58,7 +62,7 @@ class SetTenantSuspended:
 
 @dataclass(frozen=True, slots=True)
 class SynchronizeTenant:
-    """What was heard of a tenant; None is what was not said."""
+    """A tenant as another service describes it; None is what it does not mention."""
 
     tenant_id: str
     name: str | None
@@ -85,11 +89,11 @@ async def begin_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str
 
 async def _add_tenant(conn: Connection, command: AddTenant) -> Tenant:
     """Raises TenantExists."""
-    said = {"name": command.name, "plan": command.plan, "region": command.region}
-    if not await begin_tenant(conn, tenant_id=command.tenant_id, **said):
+    terms = {"name": command.name, "plan": command.plan, "region": command.region}
+    if not await begin_tenant(conn, tenant_id=command.tenant_id, **terms):
         raise TenantExists
-    audit_change(conn, command, "tenant.create", command.tenant_id, change(None, said))
-    return Tenant(command.tenant_id, **said, suspended_at=None)
+    audit_change(conn, command, "tenant.create", command.tenant_id, change(None, terms))
+    return Tenant(command.tenant_id, **terms, suspended_at=None)
 
 
 async def _set_tenant_suspended(conn: Connection, command: SetTenantSuspended) -> Tenant:
@@ -115,7 +119,7 @@ set_tenant_suspended = one_by_one(_set_tenant_suspended)
 
 
 async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTenant]) -> list[None]:
-    """Adds tenants not heard of before, with the roles, policies and accounts of every tenant; then changes them.
+    """Adds tenants that are new here, with the roles, policies and accounts of every tenant; then changes them.
 
     The order in which the messages come does not matter to the suspension: a deleted tenant that is created late, or
     once more, stays suspended.
@@ -139,9 +143,9 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
 
 
 def _synchronization(command: SynchronizeTenant) -> AuditRecord:
-    said = {"name": command.name, "plan": command.plan, "region": command.region}
+    terms = {"name": command.name, "plan": command.plan, "region": command.region}
     action = "tenant.suspend" if command.suspends else "tenant.update" if command.updates else "tenant.create"
-    return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, said)
+    return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, terms)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -162,6 +166,8 @@ class AddUser:
 
 @dataclass(frozen=True, slots=True)
 class SetUserDisabled:
+    """Disables the user, or enables them again."""
+
     tenant_id: str
     user_id: UUID
     disabled: bool
@@ -182,7 +188,7 @@ async def _add_user(conn: Connection, command: AddUser) -> User:
     """Raises UnknownTenant, UserExists, or Invalid for a role that the tenant does not have."""
     if await queries.find_tenant(conn, command.tenant_id) is None:
         raise UnknownTenant
-    # Nobody but the migrations may have made the home of the global administrators: its first user finds no role yet.
+    # The home of the global administrators may be as the migrations left it: its first user finds no role yet.
     await queries.insert_roles(conn, command.tenant_id, ROLE_PERMISSIONS)
     await _require_roles(conn, command.tenant_id, command.roles)
     is_new = await queries.insert_user(
@@ -258,6 +264,8 @@ class PutPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DeletePolicy:
+    """Removes the policy of this name."""
+
     tenant_id: str
     name: str
     administrator: Administrator

@@ -40,6 +40,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
+        """Whether the invariant holds."""
         return self.broken == 0
 
 
@@ -111,7 +112,7 @@ async def examine(
                 cursor = await conn.execute(invariant.showing(condition).encode(), {**parameters, "limit": limit})
                 failures = [_without_mark(found) for (found,) in await cursor.fetchall()]
     except psycopg.DataError as error:
-        # A body that is no JSON, say: nobody can tell which row it is, but the books do not hold.
+        # A body that is not JSON, for example. PostgreSQL does not say which row it is; the invariant is broken.
         return Result(invariant, 0, 1, [{"unreadable": str(error).partition("\n")[0]}])
     return Result(invariant, examined, broken, failures)
 

@@ -12,7 +12,7 @@ CLOCKS_APART = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Rows of before may be gone; None: every row is kept. Payments, entries and postings are always kept.
+    """Older rows may have been dropped; None: every row is kept. Payments, entries and postings are always kept.
 
     Of events it is the payment that must not be older, of audit rows they themselves.
     """
@@ -25,7 +25,7 @@ async def find_horizon(conn: Connection) -> Horizon:
     """The horizon by the months that there are. The first ever made begins at the beginning of time.
 
     Only whole months are ever dropped, the old ones. One that is kept longer than its successors (it holds events
-    that were never published) tells nothing of the time between: what counts is the run without a gap up to the last.
+    that were never published) says nothing about the months between: the run without a gap up to the last one counts.
     """
     return Horizon(await _kept_since(conn, "outbox_events"), await _kept_since(conn, "audit_log"))
 

@@ -1,8 +1,8 @@
 """What an invariant is: one SQL query over the rows of one table, its subject, that says which of them are broken.
 
-One query serves the whole database (hash joins) and a handful of rows (indexes): it reads the rows of its subject
-that somebody picked, and joins to them whatever they must agree with. Parameters of all: `events_since` and
-`audit_since`, before which rows may have been dropped (NULL: none were), and the bounds that the runner was given.
+One query serves the whole database (hash joins) and a handful of rows (indexes): it reads those rows of its subject
+that meet a condition of the runner, and joins to them whatever they must agree with. Parameters of all: `events_since`
+and `audit_since`, before which rows may have been dropped (NULL: none were), and the bounds that the runner was given.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Subject:
 
     def page(self, key_length: int) -> str:
         """The condition that picks the first `page_rows` rows behind `after`, the first values of a key as strings."""
-        # The limit stands where the planner sees it: few rows, so nobody reads a whole table to join them.
+        # The limit stands where the planner sees it: for few rows it reads no whole table to join them.
         return f"({self._columns}) IN (SELECT {self._columns} FROM {self._page(key_length)})"  # noqa: S608
 
     def last_of_page(self, key_length: int) -> str:

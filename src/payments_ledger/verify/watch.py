@@ -30,7 +30,7 @@ LAST_RUN = Gauge(
 )
 EXAMINED = Counter("ledger_verify_examined_total", "Rows examined by the audit in the background", ["invariant"])
 
-# Any number, as long as nobody else in the database uses it: two workers take turns by it.
+# Any number that nothing else in the database uses: workers take turns by it.
 AUDIT_LOCK = 7_203_811_407
 # A transaction that began before the last step may have committed after it, and clocks of API processes differ.
 OVERLAP = timedelta(seconds=60)
@@ -44,7 +44,7 @@ SERVER_SETTINGS = {
     "default_transaction_isolation": "repeatable read",
     "default_transaction_read_only": "on",
     "statement_timeout": "15s",
-    # One core is left to those who pay.
+    # One core is left to requests.
     "max_parallel_workers_per_gather": "0",
 }
 
@@ -76,9 +76,11 @@ class Watch:
         self._places: dict[Subject, Key] = {}
 
     async def open(self) -> None:
+        """Starts connecting; `run` does so itself."""
         await self._database.open()
 
     async def close(self) -> None:
+        """Closes the connection."""
         await self._database.close()
 
     async def run(self) -> None:

@@ -250,8 +250,8 @@ BAD_INPUTS = [
     BadInput("not a JSON object", b"[1]"),
     BadInput("order_id: is required", captured("o", orderId=...)),
     BadInput("tenant_id: is required", captured("o", tenantId=...)),
-    BadInput("orderId: must be a text", captured("o", orderId=["o"])),
-    BadInput("tenantId: must be a text", captured("o", tenantId=7)),
+    BadInput("orderId: must be a string", captured("o", orderId=["o"])),
+    BadInput("tenantId: must be a string", captured("o", tenantId=7)),
     BadInput("totalAmount: must be a number", captured("o", totalAmount=True)),
     BadInput("not below zero", captured("o", totalAmount=float("nan"))),
     BadInput("not below zero", captured("o", totalAmount=-1)),
@@ -261,7 +261,7 @@ BAD_INPUTS = [
     BadInput("ISO 4217", captured("o", currency="XXX")),
     BadInput("plain digits", captured("o", totalAmount="1e3")),
     BadInput("not below zero", captured("o", totalAmount="N").replace(b'"N"', b"1e9223372036854775808")),
-    BadInput("must be a text", captured("o", currency="N").replace(b'"N"', b"1e9223372036854775808")),
+    BadInput("must be a string", captured("o", currency="N").replace(b'"N"', b"1e9223372036854775808")),
     BadInput("card number", captured("4111111111111111")),
     BadInput(
         "given up after 2 attempts: unknown tenant nobody", captured("o", tenantId="nobody"), tenant_header="nobody"

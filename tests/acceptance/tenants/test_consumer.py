@@ -137,8 +137,8 @@ MALFORMED = [
     (envelope("t", "created", payload={"plan": ""}), "plan: must not be empty"),
     (envelope("t", "created", payload={"name": "n" * 201}), "name: must have at most 200 characters"),
     (envelope("t", "created", payload={"name": "a\0b"}), "name: must not hold a NUL character"),
-    (envelope("t", "renamed"), "nothing here handles tenant.renamed"),
-    (envelope("t", "created", eventType=7), "nothing here handles 7"),
+    (envelope("t", "renamed"), "no handler for tenant.renamed"),
+    (envelope("t", "created", eventType=7), "no handler for 7"),
     (b" " * 300_000, "are allowed"),
 ]
 

@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from payments_ledger.access import attempts, logins, passwords
 from payments_ledger.access import routes as auth_routes
 from payments_ledger.access.attempts import Forgotten, LoginAttempt, MemoryAttempts, RedisAttempts
-from payments_ledger.access.queries import User
+from payments_ledger.access.queries import EnabledUser
 from payments_ledger.access.schemas import Credentials
 from payments_ledger.access.tokens import EVERY_TENANT
 from payments_ledger.errors import TooBusy
@@ -310,7 +310,7 @@ def count_within(transaction: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The look-up of a login with its transactions counted; the audit of refusals has others, in the background."""
     find_user = auth_routes._find_user
 
-    async def counted(database: Database, credentials: Credentials) -> User | None:
+    async def counted(database: Database, credentials: Credentials) -> EnabledUser | None:
         with monkeypatch.context() as patch:
             patch.setattr(Database, "transaction", transaction)
             return await find_user(database, credentials)
