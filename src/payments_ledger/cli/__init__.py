@@ -28,7 +28,8 @@ def options(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+) -> None:
+    """Take the options that stand before the command."""
 
 
 serve = app.command(rich_help_panel="Run")

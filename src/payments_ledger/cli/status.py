@@ -48,16 +48,7 @@ def _print(console: Console, overview: "Overview") -> None:
         services.add_row(service.name, state, escape(service.version or ""))
     console.print(services)
 
-    waiting = _table("waiting", "count", "oldest")
-    if overview.outbox:
-        outbox = overview.outbox
-        waiting.add_row("outbox", str(outbox.pending), _age(outbox.oldest_seconds, OUTBOX_SECONDS_HIGH))
-        waiting.add_row("  of these failing", _alarming(outbox.failing), "")
-        waiting.add_row("  buried", _alarming(outbox.buried), "")
-    for counted in overview.payments or ():
-        if counted.status == "AUTHORIZED":
-            oldest = _age(counted.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
-            waiting.add_row("payments AUTHORIZED", str(counted.payments), oldest)
+    waiting = _table_of_waiting(overview)
     if waiting.row_count:
         console.print(waiting)
 
@@ -79,6 +70,19 @@ def _print(console: Console, overview: "Overview") -> None:
 
     for fault in overview.faults:
         console.print(printable(fault), style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table_of_waiting(overview: "Overview") -> Table:
+    table = _table("waiting", "count", "oldest")
+    if outbox := overview.outbox:
+        table.add_row("outbox", str(outbox.pending), _age(outbox.oldest_seconds, OUTBOX_SECONDS_HIGH))
+        table.add_row("  of these failing", _alarming(outbox.failing), "")
+        table.add_row("  buried", _alarming(outbox.buried), "")
+    for counted in overview.payments or ():
+        if counted.status == "AUTHORIZED":
+            oldest = _age(counted.oldest_seconds, AUTHORIZED_SECONDS_HIGH)
+            table.add_row("payments AUTHORIZED", str(counted.payments), oldest)
+    return table
 
 
 def _table(title: str, *others: str) -> Table:
