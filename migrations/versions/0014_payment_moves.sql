@@ -26,6 +26,8 @@ ALTER TABLE payment_moves ENABLE ROW LEVEL SECURITY;
 ALTER TABLE payment_moves FORCE ROW LEVEL SECURITY;
 CREATE POLICY everybody_reads ON payment_moves FOR SELECT USING (true);
 GRANT SELECT ON payment_moves TO :runtime_role, :relay_role, :auditor_role;
+CREATE TRIGGER payment_moves_stay BEFORE TRUNCATE ON payment_moves
+    EXECUTE FUNCTION refuse('without its moves no payment could change');
 
 -- The table is named with its schema: whoever can make a temporary table must not be able to put it in this one's place.
 CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql AS $$
