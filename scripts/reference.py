@@ -82,10 +82,14 @@ def errors_page() -> str:
 
 
 def raised_errors(of: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
-    """Every class below `of`, however deep. The bases of others are listed too: a client may meet their codes."""
+    """Every class below `of`, however deep. The bases of others are listed too: a client may meet their codes.
+
+    Those that another module declares are for operators, of migrations for example: no client meets them.
+    """
     for error in of.__subclasses__():
-        yield error
-        yield from raised_errors(error)
+        if error.__module__ == LedgerError.__module__:
+            yield error
+            yield from raised_errors(error)
 
 
 def status_of_class(error: type[LedgerError]) -> HTTPStatus:
