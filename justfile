@@ -15,7 +15,7 @@ dev *OPTIONS:
 
 # The fast lane: style, then unit and integration tests
 fast: lint
-    scripts/test.sh -n 3 --dist loadfile --durations=20 tests/unit tests/integration
+    scripts/test.sh -n 3 --dist loadfile --no-loadscope-reorder --durations=20 tests/unit tests/integration
 
 # Everything, or only what is named: just test tests/unit -k money
 test *ARGUMENTS:

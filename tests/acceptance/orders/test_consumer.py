@@ -409,8 +409,9 @@ async def test_an_order_that_costs_nothing_leaves_one_row_in_the_audit_log_and_n
 ) -> None:
     settings, free = settings_of(orders_engine), str(uuid4())
     async with orders_service(orders_engine) as service, worker_in_this_process(settings):
-        await publish_once_bound(service, captured(free, totalAmount=0))
-        await service.publish(captured(free, totalAmount=0), CHARGE)
+        # What is bound last comes first: then the other is bound as well.
+        await publish_once_bound(service, captured(free, totalAmount=0), CHARGE)
+        await service.publish(captured(free, totalAmount=0))
         await service.publish(captured(last := str(uuid4())))
         await service.settled(last)
     assert ask(orders_engine, "SELECT FROM payment_intents WHERE order_id = %s", free) == []
