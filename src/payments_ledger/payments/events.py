@@ -1,15 +1,15 @@
 """The events of a payment, as they go out and come in: flat JSON, snake_case, amounts as decimal strings."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.events import Event
 from payments_ledger.money import format_amount
-from payments_ledger.payments.lifecycle import Move
+from payments_ledger.payments.lifecycle import Move, Status
 from payments_ledger.payments.payment import Payment
 from payments_ledger.telemetry.tracing import Trace
 
@@ -21,7 +21,7 @@ class PaymentEvent(BaseModel):
 
     payment_intent_id: UUID
     tenant_id: str
-    status: Literal["CREATED", "AUTHORIZED", "SETTLED", "FAILED", "CANCELLED"]
+    status: Annotated[str, WithJsonSchema({"type": "string", "enum": [*Status]})]
     amount: str
     currency: str
     customer_ref: str
