@@ -204,7 +204,7 @@ def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Re
         return Answer(HTTPStatus.CREATED, payment_body(outcome))
     if outcome is not command.payments[place] and isinstance(outcome.error, Invalid):
         # The use case does not know where in the request the payment stood.
-        outcome = Rejected(outcome.error.within(f"payment_intents/{place}"))
+        outcome = Rejected(outcome.error.within("payment_intents", place))
     return _refusal(outcome, f"{PATH}/batch", command.origin)
 
 
