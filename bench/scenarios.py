@@ -1,4 +1,7 @@
-"""The scenarios: what is measured, in which order, and how often. Rounds alternate, so that noise hits all alike."""
+"""The scenarios: what is measured, in which order, and how often. Rounds alternate, so that noise hits all alike.
+
+Long because it is the list of scenarios, which are read side by side.
+"""
 
 import json
 import time

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks style, types and the direction of dependencies: ruff, mypy, import-linter. Runs all, fails if one does.
+# Checks style, types, the direction of dependencies and the rules of the house: ruff, mypy, import-linter,
+# scripts/check_house.py. Runs all, fails if one does.
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -9,4 +10,5 @@ status=0
 .venv/bin/ruff format --check . || status=1
 .venv/bin/mypy || status=1
 .venv/bin/lint-imports || status=1
+.venv/bin/python -m scripts.check_house complexity long-files shadowing-names slow-files || status=1
 exit "$status"

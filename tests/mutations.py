@@ -1,6 +1,8 @@
 """Takes out one guard after the other, in a copy of the repository, and tells which tests notice.
 
 scripts/mutation.sh [part of a guard's name …] prints a table; its exit status is 1 if a guard can go unnoticed.
+
+Long because it is the table of the guards.
 """
 
 import os

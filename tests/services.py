@@ -1,4 +1,7 @@
-"""The servers that tests use: private ones on loopback, started when first needed and ended with the session."""
+"""The servers that tests use: private ones on loopback, started when first needed and ended with the session.
+
+Long because the servers share their ports, folders and ends.
+"""
 
 import os
 import random

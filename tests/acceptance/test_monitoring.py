@@ -1,4 +1,7 @@
-"""What an operator sees: the metrics of API and worker as they run, and what Prometheus makes of them."""
+"""What an operator sees: the metrics of API and worker as they run, and what Prometheus makes of them.
+
+Long because one installation is looked at from all sides.
+"""
 
 import asyncio
 import json

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -66,23 +67,27 @@ def judge(
             verdict.duplicated.append(f"{reference} is {id_} and {references[reference]}")
         references[reference] = id_
     for payment in told.values():
-        if payment.id not in found:
+        if payment.id in found:
+            _judge_payment(verdict, payment, found[payment.id])
+        else:
             verdict.lost.append(f"{payment.reference} ({payment.id}) was acknowledged and is not there")
-            continue
-        _, reference, amount, status, entries, unpublished = found[payment.id]
-        if (reference, amount) != (payment.reference, payment.amount):
-            verdict.lost.append(f"{payment.reference} of {payment.amount} is {reference} of {amount}")
-        if payment.confirmed and status != "SETTLED":
-            verdict.lost.append(f"{payment.reference} ({payment.id}) was confirmed and is {status}")
-        if entries > 1:
-            verdict.duplicated.append(f"{payment.reference} has {entries} settlement entries")
-        if status == "SETTLED":
-            verdict.settled += 1
-            if unpublished:
-                verdict.lost.append(f"{payment.reference} has {unpublished} unpublished events")
     verdict.broken += system.background.run(_replay(system, [*told.values()][-replays_max:]))
     verdict.broken += system.verify()
     return verdict
+
+
+def _judge_payment(verdict: Verdict, payment: Payment, row: tuple[Any, ...]) -> None:
+    _, reference, amount, status, entries, unpublished = row
+    if (reference, amount) != (payment.reference, payment.amount):
+        verdict.lost.append(f"{payment.reference} of {payment.amount} is {reference} of {amount}")
+    if payment.confirmed and status != "SETTLED":
+        verdict.lost.append(f"{payment.reference} ({payment.id}) was confirmed and is {status}")
+    if entries > 1:
+        verdict.duplicated.append(f"{payment.reference} has {entries} settlement entries")
+    if status == "SETTLED":
+        verdict.settled += 1
+        if unpublished:
+            verdict.lost.append(f"{payment.reference} has {unpublished} unpublished events")
 
 
 def _wait_until_settled(system: System, ids: list[str], seconds: float) -> None:

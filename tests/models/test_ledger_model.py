@@ -2,6 +2,8 @@
 
 A failure prints the shortest sequence that leads to it. The same examples each time; other and more ones with
 `--hypothesis-profile=long`.
+
+Long because the model has a rule for each use case.
 """
 
 import asyncio

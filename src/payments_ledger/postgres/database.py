@@ -75,7 +75,8 @@ class Connection(AsyncConnection[TupleRow]):
 CONNECTION_WAIT_SECONDS_MAX = 2.0
 STATEMENT_SECONDS_MAX = 4
 LOCK_WAIT_SECONDS_MAX = 3
-# A process that was stopped in the middle of a transaction must not hold its locks for long.
+# A process that was stopped in the middle of a transaction must not hold its locks for long. PostgreSQL counts from a
+# Sync on, and a pipeline sends none before its end: this ends sessions that wait between pipelines, not within one.
 IDLE_IN_TRANSACTION_SECONDS_MAX = 30
 
 SERVER_SETTINGS = {
@@ -193,15 +194,7 @@ class Database:
         commits = False
         try:
             async with connection.pipeline():
-                await connection.execute(self._begin)
-                if snapshot is not None:
-                    await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-                connection.began_at = None
-                connection.deferred = {}
-                connection.opening = await connection.cursor(binary=True).execute(
-                    self._opening,
-                    [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
-                )
+                await self._open_transaction(connection, tenants, snapshot)
                 yield connection
                 await connection.write_deferred()
                 commits = True
@@ -229,6 +222,18 @@ class Database:
                         await connection.rollback()
             finally:
                 await self._pool.putconn(connection)
+
+    async def _open_transaction(self, connection: Connection, tenants: Iterable[str], snapshot: str | None) -> None:
+        """Begins a transaction; nothing of it is waited for here."""
+        await connection.execute(self._begin)
+        if snapshot is not None:
+            await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+        connection.began_at = None
+        connection.deferred = {}
+        connection.opening = await connection.cursor(binary=True).execute(
+            self._opening,
+            [self._role or "none", ",".join(sorted(set(tenants))), *self._opening_values],
+        )
 
     async def is_up(self) -> bool:
         """Whether a statement can be executed now."""

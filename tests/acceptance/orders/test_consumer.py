@@ -1,4 +1,7 @@
-"""The orders service as this test plays it, with its own declarations, and our worker, on a real broker."""
+"""The orders service as this test plays it, with its own declarations, and our worker, on a real broker.
+
+Long because every test needs the same orders service.
+"""
 
 import asyncio
 import json

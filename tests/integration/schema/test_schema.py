@@ -1,4 +1,7 @@
-"""The database's own guards: what the code must never do, PostgreSQL refuses as well."""
+"""The database's own guards: what the code must never do, PostgreSQL refuses as well.
+
+Long because it has a case for each guard of the schema.
+"""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor

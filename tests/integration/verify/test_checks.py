@@ -1,4 +1,7 @@
-"""The audit: clean books pass, and each way to break them is found by the check that is there for it."""
+"""The audit: clean books pass, and each way to break them is found by the check that is there for it.
+
+Long because it has a way to break the books for each check.
+"""
 
 import asyncio
 import json
