@@ -18,6 +18,7 @@ from payments_ledger.errors import (
     MalformedJson,
     UnsupportedMediaType,
 )
+from payments_ledger.process.portions import turn
 from payments_ledger.validation.exact_json import parse_exact_json
 from payments_ledger.validation.faults import invalid_body
 
@@ -53,6 +54,9 @@ async def read_body[M: Body](request: Request, model: type[M], *, bytes_max: int
     body = await _receive(request, bytes_max)
     if not body:
         raise InvalidRequest([Fault("is required")])
+    if len(body) > BODY_BYTES_MAX:
+        # Large bodies that arrive together are read one after the other, and others are served in between.
+        await turn()
     try:
         value = parse_exact_json(body)
     except json.JSONDecodeError as error:
