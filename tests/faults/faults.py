@@ -147,7 +147,10 @@ def confirmed_messages_lost(system: System, choice: random.Random) -> None:
 
         def lost() -> int:
             return conn.execute(
-                "UPDATE outbox_events SET published_at = now() WHERE published_at IS NULL AND event_type = %s",
+                """
+                UPDATE outbox_events SET published_at = now(), attempts = attempts + 1
+                WHERE published_at IS NULL AND event_type = %s
+                """,
                 ["payment.authorized"],
             ).rowcount
 

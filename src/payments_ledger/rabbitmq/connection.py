@@ -26,12 +26,16 @@ UNREACHABLE = (AMQPError, ConnectionError, OSError, TimeoutError, asyncio.Invali
 
 async def connect(url: str) -> AbstractConnection:
     """Opens a connection; raises one of UNREACHABLE."""
-    return await aio_pika.connect(
-        url,
-        timeout=RESPONSE_SECONDS_MAX,
-        client_properties={"product": "payments-ledger"},
-        connection_class=FrameBatchingConnection,
-    )
+    try:
+        return await aio_pika.connect(
+            url,
+            timeout=RESPONSE_SECONDS_MAX,
+            client_properties={"product": "payments-ledger"},
+            connection_class=FrameBatchingConnection,
+        )
+    except StopAsyncIteration as error:
+        # What aiormq says of a broker that accepts the connection and has closed it before the first read.
+        raise ConnectionResetError("The broker closed the connection at once.") from error
 
 
 async def close(connection: AbstractConnection | AbstractChannel | None) -> None:
