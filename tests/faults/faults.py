@@ -1,6 +1,8 @@
 """The catalogue of faults. Each strikes a running system for a moment, and makes sure that it did strike.
 
 `System.heal` brings everything back afterwards.
+
+Long because it is the list of the faults.
 """
 
 import random
