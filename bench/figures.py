@@ -1,11 +1,9 @@
 """What was measured: each figure with all its repetitions, and the ratios between figures of the same round."""
 
-import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 
@@ -33,8 +31,8 @@ class Figure:
 class Figures:
     """All figures of a run by their key, such as `http.engine.64`."""
 
-    def __init__(self, figures: Mapping[str, Figure] | None = None) -> None:
-        self.by_key: dict[str, Figure] = dict(figures or {})
+    def __init__(self) -> None:
+        self.by_key: dict[str, Figure] = {}
         # What could not be measured, and why.
         self.absent: dict[str, str] = {}
 
@@ -62,16 +60,6 @@ class Figures:
             }
             for key, figure in sorted(self.by_key.items())
         }
-
-
-def read_figures(file: Path) -> Figures:
-    """The figures of a report.json."""
-    return Figures(
-        {
-            key: Figure(entry["title"], entry["unit"], entry["values"])
-            for key, entry in json.loads(file.read_text())["figures"].items()
-        }
-    )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

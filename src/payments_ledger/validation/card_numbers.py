@@ -24,11 +24,6 @@ def holds_card_number(text: str) -> bool:
     return any(_has_card(_DIGITS.findall(run)) for run in _GROUPED_DIGITS.findall(text))
 
 
-def passes_luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1, annex B: every second digit from the right doubled, its cross sum taken, all divisible by 10."""
-    return _luhn_sums(digits)[len(digits) % 2][-1] % 10 == 0
-
-
 def _has_card(groups: list[str]) -> bool:
     digits = "".join(groups)
     if len(digits) < LENGTH_MIN:
@@ -49,7 +44,10 @@ def _has_card(groups: list[str]) -> bool:
 
 
 def _luhn_sums(digits: str) -> tuple[list[int], list[int]]:
-    """The sums of the first 0, 1, 2 … digits as Luhn counts them, for numbers that end at an even and an odd place."""
+    """The sums of the first 0, 1, 2 … digits as Luhn counts them, for numbers that end at an even and an odd place.
+
+    ISO/IEC 7812-1, annex B: every second digit from the right doubled, its cross sum taken, all divisible by 10.
+    """
     plain = [int(digit) for digit in digits]
     doubled = [sum(divmod(2 * digit, 10)) for digit in plain]
     even = [own if place % 2 else twice for place, (own, twice) in enumerate(zip(plain, doubled, strict=True))]

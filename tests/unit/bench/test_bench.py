@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.baseline import compare, write_baseline
-from bench.figures import Figures, percentile, read_figures
+from bench.figures import Figures, percentile
 from bench.load import LoadFailed, read_wrk
 from bench.plots import draw
 from bench.profiles import read_stacks
@@ -132,7 +132,7 @@ def test_the_report_says_what_was_missed_and_can_be_read_back(tmp_path: Path) ->
     assert "| at least 0.75 | **0.71** (1,217 payments/s) | 0.7 to 0.72 | **missed** |" in text
     assert "| at least 0.9 | **0.95** | 0.95 to 0.95 | met |" in text
     assert "**bulk:** not there" in text
-    assert read_figures(tmp_path / "report.json").median("ratio.hot") == 0.95
+    assert json.loads((tmp_path / "report.json").read_text())["figures"]["ratio.hot"]["median"] == 0.95
 
 
 def test_every_target_has_a_key_of_its_own() -> None:

@@ -37,12 +37,15 @@ class FakeDatabase:
         self.tenants: list[set[str]] = []
         self.writes: list[int] = []
         self.begins = 0
+        self.is_up = True
         self.may_commit = asyncio.Event()
         self.may_commit.set()
 
     @asynccontextmanager
     async def transaction(self, tenants: Collection[str]) -> AsyncIterator[Connection]:
         self.begins += 1
+        if not self.is_up:
+            raise DatabaseUnavailable
         self.tenants.append(set(tenants))
         writes: list[int] = []
         yield cast("Connection", writes)
@@ -263,19 +266,12 @@ async def test_a_command_that_always_collides_is_given_up() -> None:
 
 
 async def test_a_database_that_is_away_is_told_to_every_command_and_not_asked_again() -> None:
-    begins = 0
-
-    @asynccontextmanager
-    async def away(tenants: Collection[str]) -> AsyncIterator[Connection]:
-        nonlocal begins
-        begins += 1
-        raise DatabaseUnavailable
-        yield
-
-    commands = GroupCommit(away)
+    database = FakeDatabase()
+    database.is_up = False
+    commands = GroupCommit(database.transaction)
     outcomes = await asyncio.gather(*(commands.submit(add, Add(n)) for n in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 5
-    assert begins == 1
+    assert database.begins == 1
 
 
 async def test_a_full_queue_refuses_at_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payments_ledger.validation.card_numbers import LENGTH_MAX, LENGTH_MIN, holds_card_number, passes_luhn
+from payments_ledger.validation.card_numbers import LENGTH_MAX, LENGTH_MIN, holds_card_number
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_other_digits_are_no_card_number(text: str) -> None:
     assert not holds_card_number(text)
 
 
-@pytest.mark.parametrize(
-    ("digits", "passes"), [("79927398713", True), ("79927398710", False), ("0", True), ("1", False)]
-)
-def test_luhn(digits: str, passes: bool) -> None:
-    assert passes_luhn(digits) is passes
+def passes_luhn(digits: str) -> bool:
+    """Digit by digit, as ISO/IEC 7812-1, annex B, describes it; the engine takes differences of running sums."""
+    plain = sum(int(digit) for digit in digits[-1::-2])
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (plain + doubled) % 10 == 0
 
 
 @given(st.lists(st.text("0123456789", min_size=1, max_size=8), min_size=1, max_size=12))

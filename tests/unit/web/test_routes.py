@@ -190,4 +190,4 @@ def test_a_parameter_that_is_read_from_nowhere_is_a_fault_of_ours() -> None:
     with pytest.raises(TypeError, match="Nothing says where oops is read from"):
 
         @router.get("/oops")
-        async def oops(oops: dict[str, str] | None) -> None: ...
+        async def oops(oops: dict[str, str] | None) -> None: ...  # noqa: V107
