@@ -62,5 +62,5 @@ def _keys(routing_keys: str) -> list[str]:
 
 
 def _dead_letters_of(queue_name: str) -> str:
-    """payments.orders.events → payments.orders.dlq"""
+    """As in payments.orders.events → payments.orders.dlq."""
     return f"{queue_name.removesuffix('.events')}.dlq"

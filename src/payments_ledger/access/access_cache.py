@@ -51,12 +51,16 @@ def standing_of(user: UserAccess | None, home: TenantAccess | None, tenant: Tena
 
 @dataclass(frozen=True, slots=True)
 class FindUser:
+    """A look-up of one enabled user, in the tenant that they belong to."""
+
     tenant_id: str
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class FindTenant:
+    """A look-up of one tenant, suspended or not."""
+
     tenant_id: str
 
 
@@ -106,11 +110,13 @@ async def _find_tenant(lookups: GroupCommit, tenant_id: str) -> TenantAccess | N
 
 
 async def find_users(conn: Connection, commands: Sequence[FindUser]) -> list[UserAccess | None]:
+    """One outcome for each look-up, in their order; None for a user who is unknown or disabled."""
     users = await find_user_accesses(conn, {(command.tenant_id, command.user_id) for command in commands})
     return [users.get((command.tenant_id, command.user_id)) for command in commands]
 
 
 async def find_tenants(conn: Connection, commands: Sequence[FindTenant]) -> list[TenantAccess | None]:
+    """One outcome for each look-up, in their order; None for a tenant that does not exist."""
     tenants = await find_tenant_accesses(conn, {command.tenant_id for command in commands})
     return [tenants.get(command.tenant_id) for command in commands]
 

@@ -190,6 +190,7 @@ class MemoryAttempts:
 
 
 def attempts_of(redis_url: str) -> Attempts:
+    """Counted in Redis by all processes together; for `memory://`, by this process alone."""
     return MemoryAttempts() if redis_url.startswith(MEMORY_URL) else RedisAttempts(redis_url)
 
 

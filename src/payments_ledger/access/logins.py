@@ -88,4 +88,5 @@ def _counting() -> Iterator[None]:
 
 
 def attempt_of(request: Request, email: str, tenant_id: str | None) -> LoginAttempt:
+    """`tenant_id` is the tenant as the client named it, None if it named none."""
     return LoginAttempt(email, client_address(request), tenant_id or NO_TENANT)

@@ -16,6 +16,8 @@ from payments_ledger.money import Money
 
 
 class Permission(StrEnum):
+    """What a role can permit, and what `perms` lists."""
+
     PAYMENTS_WRITE = "payments:write"
     PAYMENTS_READ = "payments:read"
     LEDGER_READ = "ledger:read"
@@ -31,6 +33,8 @@ ROLE_PERMISSIONS: dict[str, frozenset[Permission]] = {
 
 
 class Effect(StrEnum):
+    """What a policy says of the requests that meet all its conditions; one `deny` outweighs every `allow`."""
+
     ALLOW = "allow"
     DENY = "deny"
 

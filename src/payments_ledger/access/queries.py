@@ -55,6 +55,7 @@ async def tenants_of_email(conn: Connection, email: str) -> list[str]:
 
 
 async def find_user(conn: Connection, tenant_id: str, email: str) -> EnabledUser | None:
+    """The user with this email, in lower case; None if unknown, disabled or without any permission."""
     cursor = conn.cursor(row_factory=class_row(EnabledUser))
     await cursor.execute(
         """
@@ -168,6 +169,7 @@ async def put_policies(conn: Connection, tenant_id: str, policies: Sequence[Poli
 
 
 async def delete_policy(conn: Connection, tenant_id: str, name: str) -> None:
+    """Does nothing where the tenant has no policy of this name."""
     await conn.execute("DELETE FROM policies WHERE tenant_id = %s AND name = %s", [tenant_id, name])
 
 

@@ -87,6 +87,7 @@ def provide(app: FastAPI, resources: Resources) -> None:
 
 
 def resources_of(request: Request) -> Resources:
+    """What `provide` gave the request's application."""
     resources: Resources = request.app.state.resources
     return resources
 

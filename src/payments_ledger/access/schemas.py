@@ -24,6 +24,8 @@ class Credentials(Body):
 
 
 class AccessToken(BaseModel):
+    """`access_token` is a JWT (RFC 7519), to be sent as a bearer token (RFC 6750) for `expires_in` seconds."""
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x1Zk", "token_type": "Bearer", "expires_in": 3600}]
@@ -36,6 +38,8 @@ class AccessToken(BaseModel):
 
 
 class Me(BaseModel):
+    """`sub` is the user's id, `tid` the tenant; `perms` is what the roles permit, before policies."""
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [

@@ -20,6 +20,7 @@ type Zone = ZoneInfo | UnknownZone
 
 
 def find_zone(name: str) -> Zone:
+    """An UnknownZone for a name that has no data here, and for one that is no name of a zone at all."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

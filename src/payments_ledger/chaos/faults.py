@@ -46,6 +46,8 @@ NO_FAULTS = Faults()
 
 
 class ChaosStore(Protocol):
+    """Where the faults of all tenants are kept between the processes."""
+
     async def read(self) -> Mapping[str, Faults]:
         """The faults of every tenant; raises ChaosStoreUnavailable."""
         ...

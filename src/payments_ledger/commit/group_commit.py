@@ -56,6 +56,8 @@ type UseCase[C: Command, O] = Callable[[Connection, Sequence[C]], Awaitable[Sequ
 
 
 class OpenTransaction(Protocol):
+    """Opens a transaction that sees the rows of `tenants` only, and commits where its block ends."""
+
     def __call__(self, tenants: Collection[str]) -> AbstractAsyncContextManager[Connection]: ...
 
 

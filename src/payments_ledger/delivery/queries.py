@@ -102,6 +102,7 @@ async def publish_again(conn: Connection, events: Sequence[PublishedEvent]) -> N
 
 
 async def mark_published(conn: Connection, events: Sequence[DueEvent]) -> None:
+    """Counts the attempt as well: these events are not due again."""
     await conn.execute(
         """
         UPDATE outbox_events SET published_at = clock_timestamp(), attempts = attempts + 1
@@ -118,6 +119,7 @@ async def mark_published(conn: Connection, events: Sequence[DueEvent]) -> None:
 
 
 async def postpone(conn: Connection, event: DueEvent, *, seconds: float, reason: str) -> None:
+    """Counts the attempt, and makes the event due again in `seconds` from now, by the database's clock."""
     await conn.execute(
         """
         UPDATE outbox_events

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 
 class AccountType(StrEnum):
+    """The types of double-entry bookkeeping: assets and expenses grow by debits, the others by credits."""
+
     ASSET = "asset"
     LIABILITY = "liability"
     EQUITY = "equity"

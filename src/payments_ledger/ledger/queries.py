@@ -26,6 +26,7 @@ async def insert_accounts(conn: Connection, tenant_id: str, accounts: Sequence[A
 
 
 async def insert_entries(conn: Connection, entries: Sequence[Entry], posted_at: datetime) -> None:
+    """Without their postings. Raises psycopg's UniqueViolation if a source already has an entry of the kind."""
     await conn.execute(
         """
         INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id)

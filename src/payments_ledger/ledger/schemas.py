@@ -34,6 +34,8 @@ class EntryLine(BaseModel):
 
 
 class LedgerEntry(BaseModel):
+    """Each posting is two lines, DEBIT before CREDIT, of the same amount: a decimal string in major units."""
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -83,6 +85,7 @@ class AccountBalance(BaseModel):
 
 
 def show_entry(posted: PostedEntry) -> LedgerEntry:
+    """Two lines for each posting; minor units become decimal strings in major units."""
     return LedgerEntry(
         id=str(posted.entry.id),
         payment_intent_id=str(posted.entry.source_id),
@@ -101,6 +104,7 @@ def _lines(posting: Posting) -> tuple[EntryLine, EntryLine]:
 
 
 def show_balance(balance: Balance) -> AccountBalance:
+    """Minor units become decimal strings in major units, with the digits of the currency (ISO 4217)."""
     currency = balance.currency
     return AccountBalance(
         account=balance.account,

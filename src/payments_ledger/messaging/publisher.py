@@ -19,11 +19,15 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
+    """What became of one message; `reason` is empty where it was routed."""
+
     fate: Fate
     reason: str = ""
 
 
 class Publisher(Protocol):
+    """The relay's way to whoever consumes: over RabbitMQ, or within this process."""
+
     async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
         """What became of each message, once that is sure; raises BrokerUnavailable."""
         ...

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
+    """Where a payment stands; SETTLED, FAILED and CANCELLED are final."""
+
     CREATED = "CREATED"
     AUTHORIZED = "AUTHORIZED"
     SETTLED = "SETTLED"

@@ -14,6 +14,7 @@ from payments_ledger.postgres.database import Connection
 
 
 async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Raises psycopg's UniqueViolation if an order already has a payment."""
     await conn.execute(
         """
         INSERT INTO payment_intents
@@ -75,6 +76,7 @@ async def save_moves(conn: Connection, payments: Sequence[Payment]) -> None:
 
 
 async def find_payment(conn: Connection, tenant_id: str, payment_id: UUID) -> Payment | None:
+    """None if the tenant has no payment of this id."""
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute("SELECT * FROM payment_intents WHERE tenant_id = %s AND id = %s", [tenant_id, payment_id])
     row = await cursor.fetchone()

@@ -45,6 +45,8 @@ class CreatePayments:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmPayment:
+    """From CREATED to AUTHORIZED."""
+
     tenant_id: str
     payment_id: UUID
     origin: Origin
@@ -52,6 +54,8 @@ class ConfirmPayment:
 
 @dataclass(frozen=True, slots=True)
 class SettlePayment:
+    """From AUTHORIZED to SETTLED, with the entry in the ledger."""
+
     tenant_id: str
     payment_id: UUID
     origin: Origin
@@ -59,6 +63,8 @@ class SettlePayment:
 
 @dataclass(frozen=True, slots=True)
 class CancelPayment:
+    """From CREATED or AUTHORIZED to CANCELLED: before anything has been posted."""
+
     tenant_id: str
     payment_id: UUID
     origin: Origin

@@ -29,6 +29,8 @@ class Place(Enum):
 
 
 class Action(Enum):
+    """What happens at a place: SIGKILL, a pause in milliseconds, or FailpointStruck."""
+
     KILL = "kill"
     DELAY = "delay"
     ERROR = "error"

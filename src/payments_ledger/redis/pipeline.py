@@ -44,6 +44,7 @@ def connect(url: str, *, response_seconds_max: float = RESPONSE_SECONDS_MAX) -> 
 
 
 async def is_up(client: redis.Redis) -> bool:
+    """Whether Redis replies to a PING now, within the client's time limit."""
     try:
         return bool(await client.ping())
     except (RedisError, OSError):

@@ -84,6 +84,8 @@ class PolicyTerms(Body):
 
 
 class PolicyDocument(PolicyTerms):
+    """A policy under the `name` that is unique within its tenant."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ops-limit", **TERMS_EXAMPLE}]})
 
     name: str
@@ -221,6 +223,7 @@ def read_policy(name: str, terms: PolicyTerms) -> Policy:
 
 
 def show_policy(policy: Policy) -> PolicyDocument:
+    """The policy as it would be sent: lists sorted, amounts in major units, hours as HH:MM."""
     amount, hours = policy.amount, policy.hours
     return PolicyDocument(
         name=policy.name,

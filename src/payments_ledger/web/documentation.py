@@ -51,26 +51,31 @@ router = APIRouter(include_in_schema=False, route_class=Route)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def lead_to_the_documentation() -> Response:
+    """Nothing else is at the root, which is what people try first."""
     return RedirectResponse("/docs")
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 async def show_page() -> Response:
+    """HTML without a script or style of its own, as PAGE_POLICY demands."""
     return HTMLResponse(_PAGE)
 
 
 @router.api_route("/docs/start.js", methods=["GET", "HEAD"])
 async def show_start() -> Response:
+    """The call that draws the page, in a file because PAGE_POLICY forbids it in the page."""
     return Response(_START, media_type="text/javascript")
 
 
 @router.api_route("/docs/swagger-ui-bundle.js", methods=["GET", "HEAD"])
 async def show_script() -> Response:
+    """Swagger UI's script, as its package ships it."""
     return _file("swagger-ui-bundle.js", "text/javascript")
 
 
 @router.api_route("/docs/swagger-ui.css", methods=["GET", "HEAD"])
 async def show_style() -> Response:
+    """Swagger UI's style sheet, as its package ships it."""
     return _file("swagger-ui.css", "text/css")
 
 

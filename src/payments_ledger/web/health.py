@@ -29,6 +29,8 @@ Status = Literal["ok", "degraded", "unavailable", "draining"]
 
 
 class Health(BaseModel):
+    """The process runs; its dependencies are not looked at."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: Literal["ok"] = "ok"

@@ -37,6 +37,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Refusal(NamedTuple):
+    """A status and a detail for people, decided before there is a request."""
+
     status: HTTPStatus
     detail: str
 
@@ -161,7 +163,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls this when the parser ended, by an error of its own or by `_stop`."""
+        """Called by uvicorn when the parser ended, by an error of its own or by `_stop`."""
         self._refuse(self._refusal or UNREADABLE)
 
     def _count(self, size: int, bytes_max: int, refusal: Refusal) -> None:

@@ -73,6 +73,7 @@ class Problem(BaseModel):
 
 
 def status_of(error: LedgerError) -> HTTPStatus:
+    """The status of the nearest ancestor that STATUS_BY_ERROR lists."""
     return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)
 
 
@@ -133,6 +134,7 @@ def internal_error_body(instance: str) -> bytes:
 
 
 def method_not_allowed_body(instance: str, correlation_id: str) -> bytes:
+    """The problem document of a 405, with the path `instance`."""
     status = HTTPStatus.METHOD_NOT_ALLOWED
     return _render(status, status.name.lower(), status.phrase, instance, correlation_id)
 

@@ -143,6 +143,7 @@ class MemoryCounters:
 
 
 def counters_of(redis_url: str) -> Counters:
+    """Counted in Redis by all processes together; for `memory://`, by this process alone."""
     return MemoryCounters() if redis_url.startswith(MEMORY_URL) else RedisCounters(redis_url)
 
 
