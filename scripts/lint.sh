@@ -10,5 +10,5 @@ status=0
 .venv/bin/ruff format --check . || status=1
 .venv/bin/mypy || status=1
 .venv/bin/lint-imports || status=1
-.venv/bin/python -m scripts.check_house complexity dead-code long-files shadowing-names slow-files || status=1
+.venv/bin/python -m scripts.check_house complexity dead-code docstrings long-files shadowing-names slow-files || status=1
 exit "$status"

@@ -270,7 +270,7 @@ MUTATIONS = [
         f"{SOURCE}/payments/queries.py",
         "            ORDER BY tenant_id, id\n            LIMIT %s\n",
         "            ORDER BY tenant_id, id\n            LIMIT %s * 100\n",
-        ("tests/integration/payments/test_gauges.py", "-k", "fresh"),
+        ("tests/integration/payments/test_gauges.py", "-k", "portions"),
     ),
     Mutation(
         "What a part that failed was to write is not written",

@@ -170,8 +170,10 @@ async def test_many_counts_are_summed_up_in_portions_of_any_size(url: str, outbo
     assert expected == {"SETTLED": 500}
     after = FIRST_COUNT
     for _ in range(2000 // 150 + 1):
+        before = await rows_of_counts(outbox)
         async with outbox.transaction() as conn:
             after = await sum_up_counts(conn, after, limit=150)
+        assert before - await rows_of_counts(outbox) <= 150
         assert {status: number for status, number in (await counts(outbox)).items() if number} == expected
         if after == FIRST_COUNT:
             break
