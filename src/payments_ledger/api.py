@@ -20,6 +20,7 @@ from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom
 from payments_ledger.process.settings import Settings
+from payments_ledger.refunds import routes as refunds_routes
 from payments_ledger.telemetry.logs import configure_logging
 from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
@@ -95,6 +96,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
     routers = (
         access_routes.router,
         payments_routes.router,
+        refunds_routes.router,
         ledger_routes.router,
         tenants_routes.router,
         health.router_of(checks),
@@ -110,7 +112,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_RESPONSE_HEADERS,
         )

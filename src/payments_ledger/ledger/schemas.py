@@ -88,7 +88,7 @@ def show_entry(posted: PostedEntry) -> LedgerEntry:
     """Two lines for each posting; minor units become decimal strings in major units."""
     return LedgerEntry(
         id=str(posted.entry.id),
-        payment_intent_id=str(posted.entry.source_id),
+        payment_intent_id=str(posted.entry.subject_id or posted.entry.source_id),
         posted_at=posted.posted_at,
         lines=[line for posting in posted.entry.postings for line in _lines(posting)],
     )

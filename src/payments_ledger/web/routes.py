@@ -33,9 +33,10 @@ class UpTo:
 class Route(APIRoute):
     """A route that reads its requests by the plan of its function's signature, in the order of the parameters.
 
-    A parameter is the request itself, a field of path, query or headers, the body (a Body), or what a dependency makes
-    of such parameters. What is Invalid is collected, and all of it reported in one response; any other refusal ends the
-    reading at once. So the caller comes first, then headers, path, query and body.
+    A parameter is the request itself, a field of path, query or headers, the body (a Body, which may be left out if it
+    has a default), or what a dependency makes of such parameters. What is Invalid is collected, and all of it reported
+    in one response; any other refusal ends the reading at once. So the caller comes first, then headers, path, query
+    and body.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -195,7 +196,10 @@ class _Plan:
         if not (inspect.isclass(kind) and issubclass(kind, Body)):
             raise TypeError(f"Nothing says where {parameter.name} is read from.")
         bytes_max = next((mark.bytes_max for mark in marks if isinstance(mark, UpTo)), BODY_BYTES_MAX)
-        self._steps[Body] = _Step(lambda request, _: read_body(request, kind, bytes_max=bytes_max), is_awaited=True)
+        default = None if parameter.default is inspect.Parameter.empty else parameter.default
+        self._steps[Body] = _Step(
+            lambda request, _: read_body(request, kind, bytes_max=bytes_max, default=default), is_awaited=True
+        )
         return Body
 
     def _add_field(self, parameter: inspect.Parameter, hint: Any, source: type[params.Param], name: str) -> object:

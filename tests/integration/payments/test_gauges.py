@@ -86,7 +86,7 @@ async def some_payments(books: Database) -> None:
     await create_a_payment(books, "one")
     cancelled = await create_a_payment(books, "two")
     async with books.transaction(["two"]) as conn:
-        await cancel_payments(conn, [CancelPayment("two", cancelled.id, ORIGIN)])
+        await cancel_payments(conn, [CancelPayment("two", cancelled.id, None, ORIGIN)])
 
 
 EXPECTED = {"CREATED": 3, "AUTHORIZED": 2, "SETTLED": 4, "CANCELLED": 1}
@@ -115,7 +115,7 @@ async def test_what_was_rolled_back_is_not_counted(books: Database, outbox: Data
     payment = await create_a_payment(books, "one")
     with contextlib.suppress(Changed):
         async with books.transaction(["one"]) as conn:
-            await cancel_payments(conn, [CancelPayment("one", payment.id, ORIGIN)])
+            await cancel_payments(conn, [CancelPayment("one", payment.id, None, ORIGIN)])
             raise Changed
     assert await counts(outbox) == {"CREATED": 1}
 
