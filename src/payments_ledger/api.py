@@ -106,7 +106,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
     for router in routers:
         app.include_router(router)
     install_problem_handlers(app, resources.refusals.note)
-    complete_document(app)
+    complete_document(app, routers)
     app.add_middleware(DirectRoutes, routers=routers)
     if settings.cors_origins:
         app.add_middleware(

@@ -231,7 +231,7 @@ async def fail_payment_intent(
 
 @router.patch(
     "/{payment_id}",
-    summary="Change a payment intent's description and metadata",
+    summary="Change what is said of a payment intent",
     response_model=PaymentIntent,
     responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.METHOD_NOT_ALLOWED),
 )
