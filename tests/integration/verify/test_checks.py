@@ -217,7 +217,10 @@ async def test_a_refund_that_does_not_reverse_its_settlement_is_found(
     ("statement", "found_by"),
     [
         ("SELECT %(tenant)s", set()),
-        (f"UPDATE payment_intents SET amount_captured = 7999, amount_settled = 7999 WHERE {SETTLED}", {POSTED_ONCE, EVENTS}),
+        (
+            f"UPDATE payment_intents SET amount_captured = 7999, amount_settled = 7999 WHERE {SETTLED}",
+            {POSTED_ONCE, EVENTS},
+        ),
         (
             f"UPDATE payment_intents SET capture_id = gen_random_uuid() WHERE {SETTLED}",
             {POSTED_ONCE, PAYMENT_OF_ENTRY, REFUNDS},
