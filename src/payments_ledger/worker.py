@@ -19,6 +19,7 @@ from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.payments.consumer import PaymentMessages
+from payments_ledger.payments.events import WAITS_FOR_ITS_CAPTURE
 from payments_ledger.payments.expiry import SWEEP_SECONDS, sweep_expired
 from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED
@@ -102,8 +103,9 @@ class Worker:
         settings, outbox = self._settings, self._outbox
         yield from (work() for work in self._transport.work)
         yield self._relay.run()
-        for awaited in (PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED):
-            yield Reminder(outbox, awaited, after_seconds=settings.remind_after_seconds).run()
+        patience = settings.remind_after_seconds
+        yield Reminder(outbox, PAYMENT_AUTHORIZED, after_seconds=patience, unless=WAITS_FOR_ITS_CAPTURE).run()
+        yield Reminder(outbox, PAYMENT_CAPTURE_REQUESTED, after_seconds=patience).run()
         yield repeat("expiry", partial(sweep_expired, outbox, self._settlements), seconds=SWEEP_SECONDS)
         yield keep_currencies(self._database)
         yield self._chaos.run()

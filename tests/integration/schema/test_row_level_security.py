@@ -145,7 +145,7 @@ CASES: dict[str, Case] = {
     "events._insert_events": lambda conn, w: outbox._insert_events(conn, [w.sent]),
     "delivery.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "delivery.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
-        conn, "payment.settled", w.told.created_at
+        conn, "payment.settled", w.told.created_at, {}
     ),
     "delivery.publish_again": lambda conn, w: outbox_queries.publish_again(conn, [w.told]),
     "delivery.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),
