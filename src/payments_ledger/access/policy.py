@@ -21,6 +21,7 @@ class Permission(StrEnum):
     PAYMENTS_WRITE = "payments:write"
     PAYMENTS_READ = "payments:read"
     LEDGER_READ = "ledger:read"
+    LEDGER_WRITE = "ledger:write"
     ADMIN = "admin"
 
 

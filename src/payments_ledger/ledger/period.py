@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
 
 from payments_ledger.errors import InvalidParameter
 
@@ -16,6 +17,14 @@ class Period:
     def __post_init__(self) -> None:
         if self.start and self.end and self.start > self.end:
             raise InvalidParameter("from", "from must not be later than to.")
+
+    def before(self, after: tuple[datetime, UUID] | None) -> tuple[datetime | None, UUID]:
+        """The position (instant, id) that what follows `after` in a list, newest first, must come before.
+
+        One upper bound, where an index scan begins: with two it would begin at the later one and read all in between.
+        """
+        ends = [(self.end, UUID(int=0))] if self.end else []
+        return min([*ends, *([after] if after else [])], default=(None, UUID(int=0)))
 
 
 @dataclass(frozen=True, slots=True)

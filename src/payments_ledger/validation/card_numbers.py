@@ -24,6 +24,13 @@ def holds_card_number(text: str) -> bool:
     return any(_has_card(_DIGITS.findall(run)) for run in _GROUPED_DIGITS.findall(text))
 
 
+def no_card_number(text: str) -> str:
+    """The text, for a field's validation; raises ValueError if it holds what looks like a card number."""
+    if holds_card_number(text):
+        raise ValueError("must not hold what looks like a card number")
+    return text
+
+
 def _has_card(groups: list[str]) -> bool:
     digits = "".join(groups)
     if len(digits) < LENGTH_MIN:

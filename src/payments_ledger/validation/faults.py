@@ -40,6 +40,7 @@ _WORDS: Mapping[str, Callable[[_Context], str]] = {
     "too_short": lambda context: _at_least(context["min_length"], "element"),
     "too_long": lambda context: f"must have at most {_counted(context['max_length'], 'element')}",
     "list_type": lambda _: "must be an array",
+    "dict_type": lambda _: "must be an object",
     "model_type": lambda _: "must be an object",
     "model_attributes_type": lambda _: "must be an object",
     "bool_type": lambda _: "must be true or false",
@@ -66,4 +67,6 @@ def invalid_body(error: ValidationError) -> InvalidRequest:
 
 
 def _path(location: Sequence[str | int]) -> tuple[str | int, ...]:
-    return tuple(name[:NAME_LENGTH_MAX] if isinstance(name, str) else name for name in location)
+    # pydantic marks a fault of a key with a step that is no member of the body.
+    steps = location[:-1] if location[-1:] == ("[key]",) else location
+    return tuple(name[:NAME_LENGTH_MAX] if isinstance(name, str) else name for name in steps)

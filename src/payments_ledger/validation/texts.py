@@ -1,6 +1,7 @@
 """Texts of a given form, as annotations of `str`: the document shows the pattern, a refusal says it in words."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,4 +31,14 @@ class Matching:
         return handler(schema) | {"pattern": f"^{self.pattern}$"}
 
 
+# Unicode's general categories of control characters and surrogates.
+_UNPRINTABLE = frozenset({"Cc", "Cs"})
+
 WITHOUT_CONTROLS = Matching(r"[^\x00-\x1f]*", "must not hold control characters")
+
+
+def no_controls(text: str) -> str:
+    """The text, for a field's validation; raises ValueError for control characters and lone surrogates."""
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        raise ValueError("must not hold control characters or lone surrogates")
+    return text

@@ -44,14 +44,20 @@ class Body(BaseModel):
             raise invalid_body(error) from None
 
 
-async def read_body[M: Body](request: Request, model: type[M], *, bytes_max: int = BODY_BYTES_MAX) -> M:
-    """The JSON body as the model has it.
+async def read_body[M: Body](
+    request: Request, model: type[M], *, bytes_max: int = BODY_BYTES_MAX, default: M | None = None
+) -> M:
+    """The JSON body as the model has it; `default` stands for none.
 
     Raises UnsupportedMediaType, BodyTooLarge, BodyTooSlow, BodyCutOff, MalformedJson or Invalid.
     """
+    if default is not None and not _announces_body(request):
+        return default
     if not _JSON_TYPES.fullmatch(request.headers.get("content-type", "")):
         raise UnsupportedMediaType
     body = await _receive(request, bytes_max)
+    if not body and default is not None:
+        return default
     if not body:
         raise InvalidRequest([Fault("is required")])
     if len(body) > BODY_BYTES_MAX:
@@ -62,6 +68,11 @@ async def read_body[M: Body](request: Request, model: type[M], *, bytes_max: int
     except json.JSONDecodeError as error:
         raise MalformedJson(f"The body is not JSON: {error.msg}.") from None
     return model.read(value)
+
+
+def _announces_body(request: Request) -> bool:
+    """RFC 9112, section 6.3: without either of these headers a request has no body."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
 async def _receive(request: Request, bytes_max: int) -> bytes:

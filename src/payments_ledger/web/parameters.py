@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from payments_ledger.errors import RepeatedHeader
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_NO_INSTANT = "must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)"
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,15}(Z|[+-][0-9]{2}:[0-9]{2})?)?", re.ASCII)
 
 
@@ -20,7 +21,10 @@ def _check_uuid(text: str) -> str:
     return text
 
 
-def _parse_instant(text: str) -> datetime:
+def parse_instant(text: object) -> datetime:
+    """The instant in UTC, of an ISO 8601 text; raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(_NO_INSTANT)
     # A plus sign that was not percent-encoded arrives as a blank.
     text = re.sub(r" ([0-9]{2}:[0-9]{2})$", r"+\1", text) if "T" in text else text
     try:
@@ -29,7 +33,7 @@ def _parse_instant(text: str) -> datetime:
         instant = datetime.fromisoformat(text)
         return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)") from None
+        raise ValueError(_NO_INSTANT) from None
 
 
 def single_header(request: Request, name: str) -> str | None:
@@ -46,4 +50,4 @@ def canonical(text: str) -> str:
 
 
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
-Instant = Annotated[datetime, BeforeValidator(_parse_instant)]
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]

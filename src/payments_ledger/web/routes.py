@@ -22,6 +22,9 @@ from payments_ledger.validation.faults import FAULTS_MAX, NAME_LENGTH_MAX, UNKNO
 from payments_ledger.web.bodies import BODY_BYTES_MAX, Body, read_body
 from payments_ledger.web.parameters import single_header
 
+# The attribute of a dependency that reads query parameters of any name with this beginning.
+QUERY_PREFIX = "query_prefix"
+
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
@@ -33,9 +36,10 @@ class UpTo:
 class Route(APIRoute):
     """A route that reads its requests by the plan of its function's signature, in the order of the parameters.
 
-    A parameter is the request itself, a field of path, query or headers, the body (a Body), or what a dependency makes
-    of such parameters. What is Invalid is collected, and all of it reported in one response; any other refusal ends the
-    reading at once. So the caller comes first, then headers, path, query and body.
+    A parameter is the request itself, a field of path, query or headers, the body (a Body, which may be left out if it
+    has a default), or what a dependency makes of such parameters. What is Invalid is collected, and all of it reported
+    in one response; any other refusal ends the reading at once. So the caller comes first, then headers, path, query
+    and body.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -134,6 +138,7 @@ class _Plan:
     def __init__(self, function: Callable[..., Any], path_names: Iterable[str]) -> None:
         self._path_names = frozenset(path_names)
         self._query_names: set[str] = set()
+        self._query_prefixes: list[str] = []
         self._steps: dict[object, _Step] = {}
         self._last = self._call(function)
 
@@ -157,12 +162,18 @@ class _Plan:
         return await result if self._last.is_awaited else result
 
     def _unknown_parameters(self, request: Request) -> list[Invalid]:
-        names = sorted(request.query_params.keys() - self._query_names)[:FAULTS_MAX]
+        names = sorted(
+            name
+            for name in request.query_params.keys() - self._query_names
+            if not name.startswith(tuple(self._query_prefixes))
+        )[:FAULTS_MAX]
         faults = [Fault(UNKNOWN, parameter=name[:NAME_LENGTH_MAX]) for name in names]
         return [InvalidRequest(faults)] if faults else []
 
     def _call(self, function: Callable[..., Any]) -> _Step:
         """The step that calls the function. Those that read its arguments are in the plan then."""
+        if prefix := getattr(function, QUERY_PREFIX, None):
+            self._query_prefixes.append(prefix)
         called = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
         hints = get_type_hints(called, include_extras=True)
         keys = {
@@ -195,7 +206,10 @@ class _Plan:
         if not (inspect.isclass(kind) and issubclass(kind, Body)):
             raise TypeError(f"Nothing says where {parameter.name} is read from.")
         bytes_max = next((mark.bytes_max for mark in marks if isinstance(mark, UpTo)), BODY_BYTES_MAX)
-        self._steps[Body] = _Step(lambda request, _: read_body(request, kind, bytes_max=bytes_max), is_awaited=True)
+        default = None if parameter.default is inspect.Parameter.empty else parameter.default
+        self._steps[Body] = _Step(
+            lambda request, _: read_body(request, kind, bytes_max=bytes_max, default=default), is_awaited=True
+        )
         return Body
 
     def _add_field(self, parameter: inspect.Parameter, hint: Any, source: type[params.Param], name: str) -> object:
