@@ -115,7 +115,7 @@ MUTATIONS = [
     Mutation(
         "The event is in the payment's transaction",
         f"{SOURCE}/payments/use_cases.py",
-        "    defer_events(\n        conn, [event_of(change.move, change.payment, change.origin.trace) "
+        "    defer_events(\n        conn, [event_of(change.what, change.payment, change.origin.trace) "
         "async for change in in_portions(changes)]\n    )\n",
         "",
         ("tests/integration/payments/test_use_cases.py",),

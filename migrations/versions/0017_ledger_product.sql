@@ -13,13 +13,14 @@ ALTER TABLE accounts
     ADD COLUMN id         uuid,
     ADD COLUMN is_contra  boolean     NOT NULL DEFAULT false,
     ADD COLUMN owner_ref  text        CHECK (char_length(owner_ref) BETWEEN 1 AND 128),
-    ADD COLUMN metadata   jsonb       NOT NULL DEFAULT '{}',
+    ADD COLUMN metadata   json        NOT NULL DEFAULT '{}' CHECK (json_typeof(metadata) = 'object'),
     ADD COLUMN version    integer     NOT NULL DEFAULT 0 CHECK (version >= 0),
     ADD COLUMN created_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN closed_at  timestamptz;
 COMMENT ON COLUMN accounts.id IS 'The aggregate of its events; NULL for the accounts that every tenant begins with, which have none.';
 COMMENT ON COLUMN accounts.is_contra IS 'Whether it grows on the side opposite to that of its type.';
 COMMENT ON COLUMN accounts.version IS 'Counts its events.';
+COMMENT ON COLUMN accounts.metadata IS 'As json, not jsonb: it is returned as it came.';
 
 -- Codes are listed in byte order, whatever the collation of the database is.
 CREATE INDEX accounts_by_code ON accounts (tenant_id, code COLLATE "C");
@@ -44,7 +45,7 @@ CREATE TABLE ledger_transactions (
     version        integer     NOT NULL CHECK (version >= 0),
     reference      text        CHECK (char_length(reference) BETWEEN 1 AND 128),
     description    text        CHECK (char_length(description) BETWEEN 1 AND 500),
-    metadata       jsonb       NOT NULL,
+    metadata       json        NOT NULL CHECK (json_typeof(metadata) = 'object'),
     recorded_at    timestamptz NOT NULL,
     effective_at   timestamptz NOT NULL,
     expires_at     timestamptz,

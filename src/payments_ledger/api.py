@@ -22,6 +22,7 @@ from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom
 from payments_ledger.process.settings import Settings
+from payments_ledger.refunds import routes as refunds_routes
 from payments_ledger.telemetry.logs import configure_logging
 from payments_ledger.telemetry.process_metrics import observe_process
 from payments_ledger.telemetry.tracing import export_spans, stop_exporting_spans
@@ -97,6 +98,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
     routers = (
         access_routes.router,
         payments_routes.router,
+        refunds_routes.router,
         ledger_routes.router,
         chart_routes.router,
         transactions_routes.router,
@@ -108,7 +110,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
     for router in routers:
         app.include_router(router)
     install_problem_handlers(app, resources.refusals.note)
-    complete_document(app)
+    complete_document(app, routers)
     app.add_middleware(DirectRoutes, routers=routers)
     if settings.cors_origins:
         app.add_middleware(

@@ -119,6 +119,13 @@ class InvalidAmount(Invalid):
         super().__init__("amount", detail)
 
 
+class InvalidExpiry(Invalid):
+    """The expiry is not in the future, or too far ahead."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__("expires_at", detail)
+
+
 class UnknownCurrency(Invalid):
     """The currency is not an ISO 4217 currency with minor units."""
 
@@ -243,6 +250,10 @@ class TransactionNotFound(NotFound):
     """There is no ledger transaction with this id."""
 
 
+class RefundNotFound(NotFound):
+    """There is no refund with this id."""
+
+
 class PolicyNotFound(NotFound):
     """There is no policy with this name."""
 
@@ -279,8 +290,28 @@ class ChaosNotEnabled(Conflict):
     """Injected faults are not permitted here: CHAOS_ENABLED is off."""
 
 
-class AlreadyRefunded(Conflict):
-    """The payment was refunded already."""
+class PaymentExpired(Conflict):
+    """The payment's time has run out: it can be neither confirmed nor captured any more."""
+
+
+class NotCapturable(Conflict):
+    """Only a manual payment that is AUTHORIZED can be captured."""
+
+
+class AlreadyCaptured(Conflict):
+    """The payment was captured already. Its settlement follows."""
+
+
+class AmountExceedsAuthorized(Conflict):
+    """The amount is more than was authorized."""
+
+
+class NotRefundable(Conflict):
+    """Only a SETTLED payment can be refunded."""
+
+
+class AmountExceedsRefundable(Conflict):
+    """The amount is more than is left to refund."""
 
 
 class AccountExists(Conflict):

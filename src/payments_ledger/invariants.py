@@ -5,14 +5,17 @@ import payments_ledger.ledger.invariants as ledger
 import payments_ledger.orders.invariants as orders
 import payments_ledger.payments.invariants as payments
 import payments_ledger.payments.response_invariants as payment_responses
+import payments_ledger.refunds.invariants as refunds
 from payments_ledger.ledger.entry import TRANSACTION_KINDS
-from payments_ledger.payments.postings import ENTRY_KINDS
+from payments_ledger.payments.postings import SETTLEMENT
+from payments_ledger.refunds.postings import REFUND
 
 INVARIANTS = (
     *ledger.INVARIANTS,
-    ledger.entries_have_a_declared_kind((*ENTRY_KINDS, *TRANSACTION_KINDS)),
+    ledger.entries_have_a_declared_kind((SETTLEMENT, REFUND, *TRANSACTION_KINDS)),
     *payments.INVARIANTS,
     *payment_responses.INVARIANTS,
+    *refunds.INVARIANTS,
     *orders.INVARIANTS,
     *delivery.INVARIANTS,
 )

@@ -6,12 +6,14 @@ One file for all modules, because an operator, the worker and the reference docu
 from payments_ledger.delivery.queries import DueEvent
 from payments_ledger.messaging.subscription import Queue
 from payments_ledger.orders.order import ORDER_CANCELLED, PAYMENT_CHARGE_REQUESTED
-from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_SETTLED
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED, PAYMENT_SETTLED
 from payments_ledger.process.settings import Settings
 
 PAYMENTS_EXCHANGE = "payments.x"
 PAYMENTS_QUEUE = Queue(
-    name="payments.events", bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED),), dead_letters="payments.dlq"
+    name="payments.events",
+    bindings=((PAYMENTS_EXCHANGE, PAYMENT_AUTHORIZED), (PAYMENTS_EXCHANGE, PAYMENT_CAPTURE_REQUESTED)),
+    dead_letters="payments.dlq",
 )
 
 
@@ -54,7 +56,7 @@ def must_reach_a_queue(settings: Settings, event: DueEvent) -> bool:
     """Whether somebody is known to need the event: ourselves, or the orders service for its orders."""
     if event.event_type == PAYMENT_SETTLED:
         return settings.orders_integration_enabled and event.order_id is not None
-    return event.event_type == PAYMENT_AUTHORIZED
+    return event.event_type in (PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED)
 
 
 def _keys(routing_keys: str) -> list[str]:

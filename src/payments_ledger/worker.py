@@ -21,8 +21,9 @@ from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.payments.consumer import PaymentMessages
+from payments_ledger.payments.expiry import SWEEP_SECONDS, sweep_expired
 from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
-from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED
 from payments_ledger.postgres.database import LOOKUP_SETTINGS, Database
 from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.process.periodic import repeat
@@ -104,7 +105,9 @@ class Worker:
         settings, outbox = self._settings, self._outbox
         yield from (work() for work in self._transport.work)
         yield self._relay.run()
-        yield Reminder(outbox, PAYMENT_AUTHORIZED, after_seconds=settings.remind_after_seconds).run()
+        for awaited in (PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED):
+            yield Reminder(outbox, awaited, after_seconds=settings.remind_after_seconds).run()
+        yield repeat("expiry", partial(sweep_expired, outbox, self._settlements), seconds=SWEEP_SECONDS)
         yield repeat("expiry of holds", partial(sweep_expired_holds, outbox, self._holds), seconds=HOLDS_SWEEP_SECONDS)
         yield keep_currencies(self._database)
         yield self._chaos.run()

@@ -20,6 +20,7 @@ class Permission(StrEnum):
 
     PAYMENTS_WRITE = "payments:write"
     PAYMENTS_READ = "payments:read"
+    PAYMENTS_REFUND = "payments:refund"
     LEDGER_READ = "ledger:read"
     LEDGER_WRITE = "ledger:write"
     ADMIN = "admin"

@@ -28,7 +28,10 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one business fact (`source_id`) writes into the books; at most one entry of a `kind` for each fact."""
+    """What one business fact (`source_id`) writes into the books; at most one entry of a `kind` for each fact.
+
+    `subject_id` is what the fact belongs to, as a refund to its payment; None where the fact stands for itself.
+    """
 
     tenant_id: str
     id: UUID
@@ -36,6 +39,7 @@ class Entry:
     source_id: UUID
     correlation_id: str
     postings: tuple[Posting, ...]
+    subject_id: UUID | None = None
 
     def __post_init__(self) -> None:
         if not self.postings:

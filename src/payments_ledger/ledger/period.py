@@ -21,7 +21,7 @@ class Period:
     def before(self, after: tuple[datetime, UUID] | None) -> tuple[datetime | None, UUID]:
         """The position (instant, id) that what follows `after` in a list, newest first, must come before.
 
-        One upper bound, where an index scan begins: with two it would begin at the later one and read all in between.
+        One upper bound, where an index scan begins: with two it begins at the later one and reads what lies between.
         """
         ends = [(self.end, UUID(int=0))] if self.end else []
         return min([*ends, *([after] if after else [])], default=(None, UUID(int=0)))

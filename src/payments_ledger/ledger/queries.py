@@ -1,6 +1,6 @@
 """The SQL of the ledger: inserting entries with their postings and totals, reading entries and balances."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -29,10 +29,10 @@ async def insert_entries(conn: Connection, entries: Sequence[Entry], posted_at: 
     """Without their postings. Raises psycopg's UniqueViolation if a source already has an entry of the kind."""
     await conn.execute(
         """
-        INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id)
-        SELECT tenant_id, %s, id, kind, source_id, correlation_id
-        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::uuid[], %s::text[])
-             AS entry (tenant_id, id, kind, source_id, correlation_id)
+        INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id, subject_id)
+        SELECT tenant_id, %s, id, kind, source_id, correlation_id, subject_id
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::uuid[], %s::text[], %s::uuid[])
+             AS entry (tenant_id, id, kind, source_id, correlation_id, subject_id)
         """,
         [
             posted_at,
@@ -41,6 +41,7 @@ async def insert_entries(conn: Connection, entries: Sequence[Entry], posted_at: 
             [entry.kind for entry in entries],
             [entry.source_id for entry in entries],
             [entry.correlation_id for entry in entries],
+            [entry.subject_id for entry in entries],
         ],
     )
 
@@ -87,29 +88,11 @@ async def insert_postings(conn: Connection, entries: Sequence[Entry], posted_at:
     )
 
 
-async def sources_with_entry(
-    conn: Connection, sources: Collection[tuple[str, UUID]], kind: str
-) -> set[tuple[str, UUID]]:
-    """Those of the (tenant, source id) pairs that have an entry of the kind already."""
-    cursor = await conn.cursor(binary=True).execute(
-        """
-        SELECT tenant_id, source_id
-        FROM ledger_entries
-        JOIN unnest(%s::text[], %s::uuid[]) AS wanted (tenant_id, source_id) USING (tenant_id, source_id)
-        WHERE kind = %s
-        """,
-        [[tenant_id for tenant_id, _ in sources], [source_id for _, source_id in sources], kind],
-    )
-    return {(tenant_id, source_id) for tenant_id, source_id in await cursor.fetchall()}
-
-
 async def list_entries(
     conn: Connection, tenant_id: str, period: Period, *, after: tuple[datetime, UUID] | None, limit: int
 ) -> list[PostedEntry]:
     """Up to `limit` entries of the period, newest first, beginning after a position (posted_at, id)."""
-    # One upper bound, where the index scan begins. With two it begins at the later one and reads all that lies between.
-    ends = [(period.end, UUID(int=0))] if period.end else []
-    before = min([*ends, *([after] if after else [])], default=None)
+    before, before_id = period.before(after)
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
@@ -118,11 +101,11 @@ async def list_entries(
             FROM ledger_entries
             WHERE tenant_id = %(tenant_id)s
               AND posted_at >= coalesce(%(start)s::timestamptz, '-infinity')
-              AND (posted_at, id) < (coalesce(%(before_posted_at)s::timestamptz, 'infinity'), %(before_entry_id)s::uuid)
+              AND (posted_at, id) < (coalesce(%(before)s::timestamptz, 'infinity'), %(before_id)s::uuid)
             ORDER BY posted_at DESC, id DESC
             LIMIT %(limit)s
         )
-        SELECT page.id, page.kind, page.source_id, page.correlation_id, page.posted_at,
+        SELECT page.id, page.kind, page.source_id, page.subject_id, page.correlation_id, page.posted_at,
                posting.debit_account, posting.credit_account, posting.currency, posting.amount
         FROM page
         JOIN ledger_postings AS posting
@@ -132,8 +115,8 @@ async def list_entries(
         {
             "tenant_id": tenant_id,
             "start": period.start,
-            "before_posted_at": before[0] if before else None,
-            "before_entry_id": before[1] if before else UUID(int=0),
+            "before": before,
+            "before_id": before_id,
             "limit": limit,
         },
     )
@@ -201,5 +184,13 @@ def _posted_entry(tenant_id: str, lines: Sequence[dict[str, Any]]) -> PostedEntr
         Posting(line["debit_account"], line["credit_account"], Money(line["amount"], line["currency"]))
         for line in lines
     )
-    entry = Entry(tenant_id, first["id"], first["kind"], first["source_id"], first["correlation_id"], postings)
+    entry = Entry(
+        tenant_id,
+        first["id"],
+        first["kind"],
+        first["source_id"],
+        first["correlation_id"],
+        postings,
+        first["subject_id"],
+    )
     return PostedEntry(entry, first["posted_at"])

@@ -91,14 +91,14 @@ class AccountBalance(BaseModel):
 
 def show_entry(posted: PostedEntry) -> LedgerEntry:
     """Two lines for each posting; minor units become decimal strings in major units."""
-    source_id = str(posted.entry.source_id)
-    is_of_transaction = posted.entry.kind in TRANSACTION_KINDS
+    entry = posted.entry
+    is_of_transaction = entry.kind in TRANSACTION_KINDS
     return LedgerEntry(
-        id=str(posted.entry.id),
-        payment_intent_id=None if is_of_transaction else source_id,
+        id=str(entry.id),
+        payment_intent_id=None if is_of_transaction else str(entry.subject_id or entry.source_id),
         posted_at=posted.posted_at,
-        lines=[line for posting in posted.entry.postings for line in _lines(posting)],
-        transaction_id=source_id if is_of_transaction else None,
+        lines=[line for posting in entry.postings for line in _lines(posting)],
+        transaction_id=str(entry.source_id) if is_of_transaction else None,
     )
 
 

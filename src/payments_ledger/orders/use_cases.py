@@ -11,20 +11,19 @@ from payments_ledger.errors import Rejected, TenantSuspended, UnknownTenant
 from payments_ledger.money import Money
 from payments_ledger.orders import queries
 from payments_ledger.orders.queries import Locked, OrderKey
-from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.payment import CancellationReason, Payment
 from payments_ledger.payments.queries import find_payments_of_orders
 from payments_ledger.payments.use_cases import (
     CancelPayment,
     ConfirmPayment,
     CreatePayments,
     NewPayment,
-    RefundPayment,
     cancel_payments,
     confirm_payments,
     create_payments,
-    refund_payments,
 )
 from payments_ledger.postgres.database import Connection
+from payments_ledger.refunds.use_cases import RefundPayment, refund_payments
 from payments_ledger.tenants.queries import find_suspended_tenants, find_tenants
 
 NOTHING_TO_PAY_AUDIT_ACTION = "order.nothing_to_pay"
@@ -70,6 +69,7 @@ class Cancelled(Enum):
     NO_PAYMENT = "there was no payment"
     PAYMENT_CANCELLED = "its payment was cancelled"
     PAYMENT_REFUNDED = "its payment was refunded"
+    NOTHING_LEFT = "nothing of its payment was left to refund"
     BEFORE = "it was cancelled before"
 
 
@@ -172,12 +172,15 @@ async def _cancel(
 
 
 async def _undo(conn: Connection, payments: Sequence[tuple[Payment, Origin]]) -> dict[OrderKey, Cancelled]:
-    """Cancels the payments, and refunds those that have settled, maybe only since they were read."""
+    """Cancels the payments, and refunds what is left of those that have settled, maybe only since they were read."""
     if not payments:
         return {}
     effects: dict[OrderKey, Cancelled] = {}
     settled: list[tuple[Payment, Origin]] = []
-    cancellations = [CancelPayment(payment.tenant_id, payment.id, origin) for payment, origin in payments]
+    cancellations = [
+        CancelPayment(payment.tenant_id, payment.id, CancellationReason.ORDER_CANCELLED, origin)
+        for payment, origin in payments
+    ]
     for (payment, origin), outcome in zip(payments, await cancel_payments(conn, cancellations), strict=True):
         if isinstance(outcome, Payment):
             effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_CANCELLED
@@ -185,10 +188,13 @@ async def _undo(conn: Connection, payments: Sequence[tuple[Payment, Origin]]) ->
             settled.append((payment, origin))
     if not settled:
         return effects
-    refunds = [RefundPayment(payment.tenant_id, payment.id, origin) for payment, origin in settled]
+    refunds = [
+        RefundPayment(payment.tenant_id, payment.id, None, origin, reason=CancellationReason.ORDER_CANCELLED)
+        for payment, origin in settled
+    ]
     for (payment, _), refund in zip(settled, await refund_payments(conn, refunds), strict=True):
-        if not isinstance(refund, Rejected):
-            effects[payment.tenant_id, payment.order_id or ""] = Cancelled.PAYMENT_REFUNDED
+        effect = Cancelled.NOTHING_LEFT if isinstance(refund, Rejected) else Cancelled.PAYMENT_REFUNDED
+        effects[payment.tenant_id, payment.order_id or ""] = effect
     return effects
 
 

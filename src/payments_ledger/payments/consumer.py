@@ -1,4 +1,4 @@
-"""The messages that payments follow: what is authorized is settled."""
+"""The messages that payments follow: what is authorized is settled, what is manual once it was captured."""
 
 import structlog
 from prometheus_client import Histogram
@@ -9,7 +9,7 @@ from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.errors import IllegalMove, Rejected
 from payments_ledger.messaging.messages import DeadLetter, Handler, Message
 from payments_ledger.payments.events import PaymentEvent
-from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED
+from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED
 from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.telemetry.tracing import current_trace
 from payments_ledger.validation.faults import invalid_body
@@ -26,16 +26,16 @@ PRINCIPAL = "worker"
 
 
 class PaymentMessages:
-    """Handles payment.authorized by submitting the settlement to the group commit."""
+    """Handles payment.authorized and payment.capture_requested by submitting the settlement to the group commit."""
 
     def __init__(self, commands: GroupCommit) -> None:
         self._commands = commands
 
     def handlers(self) -> dict[str, Handler]:
-        return {PAYMENT_AUTHORIZED: self.settle}
+        return {PAYMENT_AUTHORIZED: self.settle, PAYMENT_CAPTURE_REQUESTED: self.settle}
 
     async def settle(self, message: Message) -> None:
-        """payment.authorized → settle_payments. A payment that is settled already, or cancelled, needs nothing."""
+        """→ settle_payments. A payment that waits for its capture, is settled already, or cancelled, needs nothing."""
         event = _read(message)
         command = SettlePayment(event.tenant_id, event.payment_intent_id, Origin(PRINCIPAL, None, current_trace()))
         outcome = await self._commands.submit(settle_payments, command)
@@ -43,7 +43,7 @@ class PaymentMessages:
             log.info("payment settled", payment_intent_id=str(command.payment_id), tenant_id=command.tenant_id)
             SETTLEMENT_SECONDS.observe((outcome.updated_at - event.occurred_at).total_seconds())
         elif isinstance(outcome.error, IllegalMove):
-            # A repeated message, or one that a cancellation has overtaken: neither is a fault.
+            # A manual payment's authorization, a repetition, or what a cancellation has overtaken: no fault.
             log.info("nothing to settle", payment_intent_id=str(command.payment_id), reason=outcome.error.detail)
         else:
             raise DeadLetter(outcome.error.detail)

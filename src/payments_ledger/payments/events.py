@@ -1,5 +1,6 @@
 """The events of a payment, as they go out and come in: flat JSON, snake_case, amounts as decimal strings."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,15 +10,24 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.events import Event
 from payments_ledger.money import format_amount
-from payments_ledger.payments.lifecycle import Move, Status
-from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.lifecycle import (
+    CAPTURE,
+    PAYMENT_AUTHORIZED,
+    PAYMENT_CAPTURE_REQUESTED,
+    PAYMENT_SETTLED,
+    Fact,
+    Move,
+    Status,
+)
+from payments_ledger.payments.payment import CaptureMethod, Payment
 from payments_ledger.telemetry.tracing import Trace
-
-PAYMENT_REFUNDED = "payment.refunded"
 
 
 class PaymentEvent(BaseModel):
-    """The body of each payment event; the orders service reads order_id and tenant_id of payment.settled."""
+    """The body of each payment event; `amount` is what was authorized, but in payment.settled what was settled.
+
+    The orders service reads order_id and tenant_id of payment.settled.
+    """
 
     payment_intent_id: UUID
     tenant_id: str
@@ -30,29 +40,84 @@ class PaymentEvent(BaseModel):
     occurred_at: datetime
 
 
-class PaymentRefunded(PaymentEvent):
-    """The body of payment.refunded: all of the payment was given back by the ledger entry `refund_id`."""
+class ManualPaymentAuthorized(PaymentEvent):
+    """The body of payment.authorized where nothing settles the payment before somebody captures it."""
 
-    refund_id: UUID
-
-
-def event_of(move: Move, payment: Payment, trace: Trace) -> Event:
-    """The event of the move that the payment has just made; its sequence is the payment's version."""
-    body = PaymentEvent.model_construct(**_body(payment, trace), occurred_at=payment.updated_at)
-    return _event(payment, move.event, payment.version, body, trace)
+    capture_method: str
 
 
-def refund_event_of(payment: Payment, refund_id: UUID, trace: Trace, at: datetime) -> Event:
-    """The event that tells of a settled payment's refund.
+class PaymentCaptureRequested(PaymentEvent):
+    """The body of payment.capture_requested: the worker settles what was captured, and the rest is released."""
 
-    SETTLED is where a payment's moves end, so the number after its version is free for the one refund it can have.
-    """
-    body = PaymentRefunded.model_construct(**_body(payment, trace), occurred_at=at, refund_id=refund_id)
-    return _event(payment, PAYMENT_REFUNDED, payment.version + 1, body, trace)
+    amount_captured: str
+    amount_released: str
 
 
-def _body(payment: Payment, trace: Trace) -> dict[str, Any]:
-    return {
+class PaymentSettled(PaymentEvent):
+    """The body of payment.settled: `amount` is in the books."""
+
+    amount_authorized: str
+
+
+class PaymentFailed(PaymentEvent):
+    """The body of payment.failed."""
+
+    failure_code: str | None
+    failure_message: str | None
+
+
+class PaymentCancelled(PaymentEvent):
+    """The body of payment.cancelled."""
+
+    cancellation_reason: str | None
+
+
+# By type of event, where it says more than PaymentEvent.
+BODIES: Mapping[str, type[PaymentEvent]] = {
+    PAYMENT_CAPTURE_REQUESTED: PaymentCaptureRequested,
+    PAYMENT_SETTLED: PaymentSettled,
+    "payment.failed": PaymentFailed,
+    "payment.cancelled": PaymentCancelled,
+}
+
+
+def event_of(change: Move | Fact, payment: Payment, trace: Trace) -> Event:
+    """The event of what has just happened to the payment; its sequence is the payment's version."""
+    more = _more(change, payment)
+    model = BODIES.get(change.event) or (ManualPaymentAuthorized if "capture_method" in more else PaymentEvent)
+    return payment_event(change.event, model, payment, trace, more)
+
+
+def _more(change: Move | Fact, payment: Payment) -> dict[str, Any]:
+    """What the event says besides what all say."""
+    if change.event == PAYMENT_SETTLED:
+        settled = format_amount(payment.amount_captured, payment.money.currency)
+        return {"amount": settled, "amount_authorized": format_amount(payment.money.amount, payment.money.currency)}
+    if change is CAPTURE:
+        captured, currency = payment.amount_captured, payment.money.currency
+        released = payment.money.amount - captured
+        return {
+            "amount_captured": format_amount(captured, currency),
+            "amount_released": format_amount(released, currency),
+        }
+    if change.event == PAYMENT_AUTHORIZED and payment.is_manual:
+        return {"capture_method": CaptureMethod.MANUAL.value}
+    if payment.status is Status.CANCELLED:
+        return {"cancellation_reason": payment.cancellation_reason}
+    if payment.status is Status.FAILED:
+        failure = payment.failure
+        return {
+            "failure_code": failure.code if failure else None,
+            "failure_message": failure.message if failure else None,
+        }
+    return {}
+
+
+def payment_event(
+    type_: str, model: type[PaymentEvent], payment: Payment, trace: Trace, more: Mapping[str, Any]
+) -> Event:
+    """An event about the payment, with `more` in its body than every event of a payment says."""
+    body = {
         "payment_intent_id": payment.id,
         "tenant_id": payment.tenant_id,
         "status": payment.status.value,
@@ -61,16 +126,15 @@ def _body(payment: Payment, trace: Trace) -> dict[str, Any]:
         "customer_ref": payment.customer_ref,
         "order_id": payment.order_id,
         "correlation_id": trace.correlation_id,
+        "occurred_at": payment.updated_at,
+        **more,
     }
-
-
-def _event(payment: Payment, type_: str, sequence: int, body: PaymentEvent, trace: Trace) -> Event:
     return Event(
         tenant_id=payment.tenant_id,
         id=uuid7(),
         type=type_,
         aggregate_id=payment.id,
-        sequence=sequence,
-        payload=body.model_dump_json(),
+        sequence=payment.version,
+        payload=model.model_construct(**body).model_dump_json(),
         trace=trace,
     )

@@ -1,10 +1,10 @@
-"""The life of a payment: every move it can make, with the event and the audit action that tell of it.
+"""The life of a payment: its moves and its facts, each with the event and the audit action that tell of it.
 
-    (new) ──▶ CREATED ──▶ AUTHORIZED ──▶ SETTLED
+    (new) ──▶ CREATED ──▶ AUTHORIZED (capture) ──▶ SETTLED (refunds)
                  └──────────┴──▶ FAILED or CANCELLED
 
 This is the one place in Python that lists the moves. The table `payment_moves` in PostgreSQL has the same rows, and its
-trigger refuses every other move; a test compares the two.
+trigger refuses every other move; a test compares the two. A fact leaves the payment where it stands.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ class Status(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-# The two events that somebody waits for: the worker settles what is authorized, the orders service what is settled.
+# The events that somebody waits for: the worker settles what is authorized, or captured if that is manual, and the
+# orders service takes note of what is settled.
 PAYMENT_AUTHORIZED = "payment.authorized"
+PAYMENT_CAPTURE_REQUESTED = "payment.capture_requested"
 PAYMENT_SETTLED = "payment.settled"
 
 
@@ -39,6 +41,15 @@ class Move:
     action: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that happens to a payment while it is in a status, and does not move it."""
+
+    status: Status
+    event: str
+    action: str
+
+
 CREATION = Move(None, Status.CREATED, "payment.intent.created", "payment.create")
 
 MOVES = (
@@ -50,6 +61,10 @@ MOVES = (
     Move(Status.CREATED, Status.CANCELLED, "payment.cancelled", "payment.cancel"),
     Move(Status.AUTHORIZED, Status.CANCELLED, "payment.cancelled", "payment.cancel"),
 )
+
+CAPTURE = Fact(Status.AUTHORIZED, PAYMENT_CAPTURE_REQUESTED, "payment.capture")
+REFUND = Fact(Status.SETTLED, "payment.refunded", "payment.refund")
+FACTS = (CAPTURE, REFUND)
 
 _MOVE_BY_STATUSES = {(move.before, move.after): move for move in MOVES}
 

@@ -1,23 +1,24 @@
-"""What a payment writes into the books: which fact debits and credits what."""
-
-from uuid import UUID
+"""What a payment writes into the books when it settles."""
 
 from uuid_utils.compat import uuid7
 
 from payments_ledger.ledger.accounts import CASH, REVENUE
 from payments_ledger.ledger.entry import Entry, Posting
 from payments_ledger.money import Money
+from payments_ledger.payments.payment import Payment
 
 SETTLEMENT = "settlement"
-REFUND = "refund"
-ENTRY_KINDS = (SETTLEMENT, REFUND)
 
 
-def settlement(*, tenant_id: str, payment_id: UUID, money: Money, correlation_id: str) -> Entry:
-    """Money was received for a sale: debit CASH, credit REVENUE."""
-    return Entry(tenant_id, uuid7(), SETTLEMENT, payment_id, correlation_id, (Posting(CASH, REVENUE, money),))
+def settlement(payment: Payment, correlation_id: str) -> Entry:
+    """Money was received for a sale: debit CASH, credit REVENUE with what was captured.
 
-
-def refund(*, tenant_id: str, payment_id: UUID, money: Money, correlation_id: str) -> Entry:
-    """Money of a sale was given back, which reverses its settlement: debit REVENUE, credit CASH."""
-    return Entry(tenant_id, uuid7(), REFUND, payment_id, correlation_id, (Posting(REVENUE, CASH, money),))
+    The source is the fact that caused it: a capture, or the payment itself where it settles in whole.
+    """
+    money = Money(payment.amount_captured, payment.money.currency)
+    postings = (Posting(CASH, REVENUE, money),)
+    if payment.captured is None:
+        return Entry(payment.tenant_id, uuid7(), SETTLEMENT, payment.id, correlation_id, postings)
+    return Entry(
+        payment.tenant_id, uuid7(), SETTLEMENT, payment.captured.id, correlation_id, postings, subject_id=payment.id
+    )

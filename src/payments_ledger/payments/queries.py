@@ -1,6 +1,7 @@
 """The SQL of payments: one function a statement, each over a whole batch."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -9,8 +10,16 @@ from psycopg.rows import class_row, dict_row
 
 from payments_ledger.money import Money
 from payments_ledger.payments.lifecycle import Status
-from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.payment import (
+    CancellationReason,
+    Capture,
+    CaptureMethod,
+    Failure,
+    Payment,
+    Terms,
+)
 from payments_ledger.postgres.database import Connection
+from payments_ledger.validation.metadata import NO_METADATA
 
 
 async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None:
@@ -18,10 +27,12 @@ async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None
     await conn.execute(
         """
         INSERT INTO payment_intents
-            (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at)
+            (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at,
+             capture_method, expires_at, description, metadata)
         SELECT *
         FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::integer[], %s::text[],
-                    %s::text[], %s::timestamptz[], %s::timestamptz[])
+                    %s::text[], %s::timestamptz[], %s::timestamptz[],
+                    %s::text[], %s::timestamptz[], %s::text[], %s::json[])
         """,
         [
             [payment.tenant_id for payment in payments],
@@ -34,6 +45,10 @@ async def insert_payments(conn: Connection, payments: Sequence[Payment]) -> None
             [payment.order_id for payment in payments],
             [payment.created_at for payment in payments],
             [payment.updated_at for payment in payments],
+            [payment.terms.capture_method.value for payment in payments],
+            [payment.terms.expires_at for payment in payments],
+            [payment.description for payment in payments],
+            [metadata_json(payment.metadata) for payment in payments],
         ],
     )
 
@@ -55,21 +70,57 @@ async def lock_payments(conn: Connection, keys: Collection[tuple[str, UUID]]) ->
     return {(payment.tenant_id, payment.id): payment for payment in payments}
 
 
-async def save_moves(conn: Connection, payments: Sequence[Payment]) -> None:
-    """Writes the new status of payments that this transaction has locked."""
+async def save_payments(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Writes what moves and facts have changed of payments that this transaction has locked; each stands here once."""
     await conn.execute(
         """
         UPDATE payment_intents
-        SET status = moved.status, version = moved.version, updated_at = moved.updated_at
-        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::integer[], %s::timestamptz[])
-             AS moved (tenant_id, id, status, version, updated_at)
-        WHERE payment_intents.tenant_id = moved.tenant_id AND payment_intents.id = moved.id
+        SET status = changed.status, version = changed.version, updated_at = changed.updated_at,
+            capture_id = changed.capture_id, capture_requested_at = changed.capture_requested_at,
+            amount_captured = changed.amount_captured, amount_settled = changed.amount_settled,
+            amount_refunded = changed.amount_refunded, cancellation_reason = changed.cancellation_reason,
+            failure_code = changed.failure_code, failure_message = changed.failure_message
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::integer[], %s::timestamptz[],
+                    %s::uuid[], %s::timestamptz[], %s::bigint[], %s::bigint[], %s::bigint[],
+                    %s::text[], %s::text[], %s::text[])
+             AS changed (tenant_id, id, status, version, updated_at,
+                         capture_id, capture_requested_at, amount_captured, amount_settled, amount_refunded,
+                         cancellation_reason, failure_code, failure_message)
+        WHERE payment_intents.tenant_id = changed.tenant_id AND payment_intents.id = changed.id
         """,
         [
             [payment.tenant_id for payment in payments],
             [payment.id for payment in payments],
             [payment.status.value for payment in payments],
             [payment.version for payment in payments],
+            [payment.updated_at for payment in payments],
+            [payment.captured.id if payment.captured else None for payment in payments],
+            [payment.captured.requested_at if payment.captured else None for payment in payments],
+            [payment.captured.amount if payment.captured else None for payment in payments],
+            [_amount_settled(payment) for payment in payments],
+            [payment.amount_refunded for payment in payments],
+            [payment.cancellation_reason.value if payment.cancellation_reason else None for payment in payments],
+            [payment.failure.code if payment.failure else None for payment in payments],
+            [payment.failure.message if payment.failure else None for payment in payments],
+        ],
+    )
+
+
+async def save_annotations(conn: Connection, payments: Sequence[Payment]) -> None:
+    """Writes description and metadata of payments that this transaction has locked."""
+    await conn.execute(
+        """
+        UPDATE payment_intents
+        SET description = annotated.description, metadata = annotated.metadata, updated_at = annotated.updated_at
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::json[], %s::timestamptz[])
+             AS annotated (tenant_id, id, description, metadata, updated_at)
+        WHERE payment_intents.tenant_id = annotated.tenant_id AND payment_intents.id = annotated.id
+        """,
+        [
+            [payment.tenant_id for payment in payments],
+            [payment.id for payment in payments],
+            [payment.description for payment in payments],
+            [metadata_json(payment.metadata) for payment in payments],
             [payment.updated_at for payment in payments],
         ],
     )
@@ -102,8 +153,38 @@ async def find_payments_of_orders(
 
 
 @dataclass(frozen=True, slots=True)
+class Expiry:
+    """A payment whose time has run out, or that was confirmed or captured before."""
+
+    tenant_id: str
+    payment_id: UUID
+
+
+async def due_expiries(conn: Connection, limit: int) -> list[Expiry]:
+    """The payments of any tenant (as the relay's role) whose time has run out, the longest ago first."""
+    cursor = conn.cursor(row_factory=class_row(Expiry))
+    await cursor.execute(
+        "SELECT tenant_id, payment_id FROM payment_expiries WHERE expires_at <= now() ORDER BY expires_at LIMIT %s",
+        [limit],
+    )
+    return await cursor.fetchall()
+
+
+async def forget_expiries(conn: Connection, expiries: Sequence[Expiry]) -> None:
+    """Deletes the rows of payments that were looked at (as the relay's role)."""
+    await conn.execute(
+        """
+        DELETE FROM payment_expiries
+        USING unnest(%s::text[], %s::uuid[]) AS swept (tenant_id, payment_id)
+        WHERE payment_expiries.tenant_id = swept.tenant_id AND payment_expiries.payment_id = swept.payment_id
+        """,
+        [[expiry.tenant_id for expiry in expiries], [expiry.payment_id for expiry in expiries]],
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StatusCount:
-    """Payments of all tenants in a status; of AUTHORIZED ones, how long the oldest has been so, to ten seconds."""
+    """Payments of all tenants in a status; how long the oldest has waited for the worker, to ten seconds."""
 
     status: str
     payments: int
@@ -176,7 +257,17 @@ def _columns(keys: Collection[tuple[str, UUID]]) -> list[list[Any]]:
     return [[tenant_id for tenant_id, _ in keys], [payment_id for _, payment_id in keys]]
 
 
+def metadata_json(metadata: Mapping[str, str]) -> str | None:
+    """As it is kept: a JSON object as text, NULL for none."""
+    return json.dumps(dict(metadata), ensure_ascii=False) if metadata else None
+
+
+def _amount_settled(payment: Payment) -> int | None:
+    return payment.captured.amount if payment.captured and payment.status is Status.SETTLED else None
+
+
 def _payment(row: dict[str, Any]) -> Payment:
+    capture_id, reason, failure_code = row["capture_id"], row["cancellation_reason"], row["failure_code"]
     return Payment(
         tenant_id=row["tenant_id"],
         id=row["id"],
@@ -187,4 +278,11 @@ def _payment(row: dict[str, Any]) -> Payment:
         order_id=row["order_id"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        terms=Terms(CaptureMethod(row["capture_method"]), row["expires_at"]),
+        description=row["description"],
+        metadata=row["metadata"] or NO_METADATA,
+        captured=Capture(capture_id, row["amount_captured"], row["capture_requested_at"]) if capture_id else None,
+        amount_refunded=row["amount_refunded"],
+        cancellation_reason=CancellationReason(reason) if reason else None,
+        failure=Failure(failure_code, row["failure_message"]) if failure_code else None,
     )

@@ -1,72 +1,98 @@
-"""The HTTP routes of payment intents: create one or many, read, confirm."""
+"""The HTTP routes of payment intents: create one or many, read, change what is said of them, and move them."""
 
 import json
 from collections.abc import Sequence
-from functools import partial
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from uuid_utils.compat import uuid7
 
 from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, caller_with
+from payments_ledger.access.commands import Operation, OptionalKey, RequiredKey, refusal, rendering
 from payments_ledger.access.policy import Permission
 from payments_ledger.access.resources import Resources, Shared
 from payments_ledger.commit.audit import Origin
-from payments_ledger.commit.group_commit import GroupCommit
-from payments_ledger.commit.idempotency import (
-    KEY_LENGTH_MAX,
-    Key,
-    Keyed,
-    StoredResponse,
-    fingerprint,
-    respond_once,
-)
-from payments_ledger.errors import Forbidden, Invalid, PaymentNotFound, Rejected
-from payments_ledger.payments.payment import Payment
+from payments_ledger.commit.idempotency import StoredResponse, fingerprint
+from payments_ledger.errors import Forbidden, Invalid, InvalidAmount, PaymentNotFound, Rejected
+from payments_ledger.money import Money, parse_money
+from payments_ledger.payments.payment import CancellationReason, Failure, Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.schemas import (
     INTENT_EXAMPLE,
     BatchOutcomes,
+    CancelRequest,
+    CaptureRequest,
+    FailRequest,
     PaymentIntent,
     PaymentIntentBatch,
+    PaymentIntentChange,
     PaymentIntentRequest,
     outcomes_body,
     payment_body,
 )
 from payments_ledger.payments.use_cases import (
+    AnnotatePayment,
+    CancelPayment,
+    CapturePayment,
     ConfirmPayment,
     CreatePayments,
+    FailPayment,
     NewPayment,
+    annotate_payments,
+    cancel_payments,
+    capture_payments,
     confirm_payments,
     create_payments,
+    fail_payments,
 )
+from payments_ledger.postgres.database import Connection, transaction_time
 from payments_ledger.process.portions import in_portions
-from payments_ledger.validation.texts import Matching
+from payments_ledger.validation.metadata import NO_METADATA
 from payments_ledger.web.parameters import CanonicalUUID
-from payments_ledger.web.problems import BODY_PROBLEMS, documented, problem_body, status_of
+from payments_ledger.web.problems import BODY_PROBLEMS, documented
 from payments_ledger.web.routes import Route, UpTo
 
 PATH = "/v1/payment-intents"
-# Room for 1,000 payment intents of the longest references.
+# Room for 1,000 payment intents of the longest references; metadata may take more, up to what a batch can carry.
 BATCH_BYTES_MAX = 1024 * 1024
+# The member of a batch's body that its items stand in.
+ITEMS = "payment_intents"
 
 router = APIRouter(prefix=PATH, tags=["payment intents"], route_class=Route)
 
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
 Writer = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_WRITE))]
 PaymentId = Annotated[CanonicalUUID, Path(description="The payment intent", examples=[INTENT_EXAMPLE["id"]])]
-_KeyText = Annotated[
-    str, Matching(f"[ -~]{{1,{KEY_LENGTH_MAX}}}", f"must be 1 to {KEY_LENGTH_MAX} printable ASCII characters")
-]
-_KEY = Header(
-    alias="Idempotency-Key",
-    description="A repetition under the same key gets the first response again",
-    examples=["6b0f1e0c-confirm-1"],
+
+# Of a capture or cancellation without a body.
+_ALL_OF_IT = CaptureRequest()
+_NO_REASON = CancelRequest()
+
+
+async def _create_each(conn: Connection, commands: Sequence[CreatePayments]) -> list[Payment | Rejected]:
+    """As create_payments, each command with one payment."""
+    return [outcome for [outcome] in await create_payments(conn, commands)]
+
+
+async def _render_many(outcomes: Sequence[Payment | Rejected], instance: str, origin: Origin) -> StoredResponse:
+    each = (_outcome_of_batch(outcome, place, instance, origin) for place, outcome in enumerate(outcomes))
+    return StoredResponse(HTTPStatus.OK, await outcomes_body((response.status, response.body) for response in each))
+
+
+# What can be asked for, and what the response to it shows.
+_rendering = rendering(payment_body)
+CREATE = Operation(
+    _create_each, rendering(payment_body, HTTPStatus.CREATED, location=lambda payment: f"{PATH}/{payment.id}")
 )
-RequiredKey = Annotated[_KeyText, _KEY]
-OptionalKey = Annotated[_KeyText | None, _KEY]
+CREATE_MANY = Operation(create_payments, _render_many)
+CONFIRM = Operation(confirm_payments, _rendering)
+CAPTURE = Operation(capture_payments, _rendering)
+CANCEL = Operation(cancel_payments, _rendering)
+FAIL = Operation(fail_payments, _rendering)
+ANNOTATE = Operation(annotate_payments, _rendering)
 
 
 @router.post(
@@ -81,11 +107,9 @@ async def create_payment_intent(
 ) -> Response:
     """Creates a payment intent. With an Idempotency-Key a repetition gets the first response."""
     caller.require(Permission.PAYMENTS_WRITE, body.money)
-    payment = NewPayment(uuid7(), body.money, body.customer_ref)
-    command = CreatePayments(caller.tenant_id, (payment,), caller.origin)
-    asked_for = fingerprint(str(body.money.amount), body.money.currency, body.customer_ref)
-    stored_under = _key(resources, caller, PATH, key, asked_for)
-    return await _respond(resources.commands, CREATE(command, stored_under))
+    command = CreatePayments(caller.tenant_id, (_new_payment(body),), caller.origin)
+    asked_for = fingerprint(str(body.money.amount), body.money.currency, body.customer_ref, *body.options)
+    return await CREATE.respond(resources, caller, command, path=PATH, key=key, asked_for=asked_for)
 
 
 @router.post(
@@ -113,8 +137,15 @@ async def create_payment_intents(
         resources.refusals.note(request, denial)
     command = CreatePayments(caller.tenant_id, payments, caller.origin)
     asked_for = fingerprint(*(asked_for for asked_for, _ in read))
-    stored_under = _key(resources, caller, f"{PATH}/batch", key, asked_for)
-    return await _respond(resources.bulk_commands, CREATE_MANY(command, stored_under))
+    return await CREATE_MANY.respond(
+        resources,
+        caller,
+        command,
+        path=f"{PATH}/batch",
+        key=key,
+        asked_for=asked_for,
+        commands=resources.bulk_commands,
+    )
 
 
 @router.post(
@@ -126,15 +157,91 @@ async def create_payment_intents(
 async def confirm_payment_intent(
     caller: Writer, key: RequiredKey, payment_id: PaymentId, resources: Shared
 ) -> Response:
-    """Authorizes the payment; its settlement follows. The Idempotency-Key is required."""
-    if caller.is_bound_by_amounts:
-        # The amount of a payment never changes, so it can be asked for before the batch.
-        payment = await _find_payment(resources, caller, payment_id)
-        if payment:
-            caller.require(Permission.PAYMENTS_WRITE, payment.money)
+    """Authorizes the payment; its settlement follows, of a manual one after its capture.
+
+    The Idempotency-Key is required.
+    """
+    await _require_amount(resources, caller, payment_id)
     command = ConfirmPayment(caller.tenant_id, payment_id, caller.origin)
-    stored_under = _key(resources, caller, _confirm_path(payment_id), key, fingerprint(str(payment_id)))
-    return await _respond(resources.commands, CONFIRM(command, stored_under))
+    asked_for = fingerprint(str(payment_id))
+    return await CONFIRM.respond(
+        resources, caller, command, path=f"{PATH}/{payment_id}/confirm", key=key, asked_for=asked_for
+    )
+
+
+@router.post(
+    "/{payment_id}/capture",
+    summary="Capture a payment intent",
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def capture_payment_intent(
+    caller: Writer, key: RequiredKey, payment_id: PaymentId, resources: Shared, body: CaptureRequest = _ALL_OF_IT
+) -> Response:
+    """Captures a manual payment that is AUTHORIZED, all of it or a part. Its settlement follows; the rest is released.
+
+    The Idempotency-Key is required.
+    """
+    await _require_amount(resources, caller, payment_id, body.amount)
+    command = CapturePayment(caller.tenant_id, payment_id, body.amount, caller.origin)
+    asked_for = fingerprint(str(payment_id), decimal_text(body.amount))
+    return await CAPTURE.respond(
+        resources, caller, command, path=f"{PATH}/{payment_id}/capture", key=key, asked_for=asked_for
+    )
+
+
+@router.post(
+    "/{payment_id}/cancel",
+    summary="Cancel a payment intent",
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def cancel_payment_intent(
+    caller: Writer, key: RequiredKey, payment_id: PaymentId, resources: Shared, body: CancelRequest = _NO_REASON
+) -> Response:
+    """Gives a payment up before anything of it is captured or settled. The Idempotency-Key is required."""
+    reason = CancellationReason(body.reason) if body.reason else None
+    command = CancelPayment(caller.tenant_id, payment_id, reason, caller.origin)
+    asked_for = fingerprint(str(payment_id), body.reason or "")
+    return await CANCEL.respond(
+        resources, caller, command, path=f"{PATH}/{payment_id}/cancel", key=key, asked_for=asked_for
+    )
+
+
+@router.post(
+    "/{payment_id}/fail",
+    summary="Fail a payment intent",
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.CONFLICT),
+)
+async def fail_payment_intent(
+    caller: Writer, key: RequiredKey, payment_id: PaymentId, body: FailRequest, resources: Shared
+) -> Response:
+    """Records that the payment failed, before anything of it is captured or settled.
+
+    The Idempotency-Key is required.
+    """
+    failure = Failure(body.failure_code, body.failure_message)
+    command = FailPayment(caller.tenant_id, payment_id, failure, caller.origin)
+    asked_for = fingerprint(str(payment_id), body.failure_code, body.failure_message or "")
+    return await FAIL.respond(
+        resources, caller, command, path=f"{PATH}/{payment_id}/fail", key=key, asked_for=asked_for
+    )
+
+
+@router.patch(
+    "/{payment_id}",
+    summary="Change what is said of a payment intent",
+    response_model=PaymentIntent,
+    responses=documented(*TENANT_PROBLEMS, *BODY_PROBLEMS, HTTPStatus.METHOD_NOT_ALLOWED),
+)
+async def change_payment_intent(
+    caller: Writer, payment_id: PaymentId, body: PaymentIntentChange, resources: Shared
+) -> Response:
+    """Changes what the client says of the payment, in any status (RFC 7396). No event tells of it."""
+    description = "" if body.removes_description else body.description
+    command = AnnotatePayment(caller.tenant_id, payment_id, description, body.metadata, caller.origin)
+    return await ANNOTATE.respond(resources, caller, command, path=f"{PATH}/{payment_id}")
 
 
 @router.get(
@@ -146,53 +253,61 @@ async def confirm_payment_intent(
 )
 async def get_payment_intent(caller: Reader, payment_id: PaymentId, resources: Shared) -> Response:
     """The payment intent as it is now."""
-    payment = await _find_payment(resources, caller, payment_id)
+    async with resources.database.transaction([caller.tenant_id]) as conn:
+        payment = await find_payment(conn, caller.tenant_id, payment_id)
+        now = await transaction_time(conn)
     if payment is None:
         raise PaymentNotFound
-    return Response(payment_body(payment), media_type="application/json")
+    return Response(payment_body(payment, now), media_type="application/json")
 
 
-async def _find_payment(resources: Resources, caller: Caller, payment_id: UUID) -> Payment | None:
+def decimal_text(amount: Decimal | None) -> str:
+    """The amount as a fingerprint has it, however it was spelled; "" for none."""
+    return "" if amount is None else f"{amount.normalize():f}"
+
+
+async def _require_amount(
+    resources: Resources, caller: Caller, payment_id: UUID, amount: Decimal | None = None
+) -> None:
+    """Raises PolicyDenied if the policies do not allow the amount: of the request, or all of the payment.
+
+    The amount of a payment never changes, so it can be asked for before the batch.
+    """
+    if not caller.is_bound_by_amounts:
+        return
     async with resources.database.transaction([caller.tenant_id]) as conn:
-        return await find_payment(conn, caller.tenant_id, payment_id)
+        payment = await find_payment(conn, caller.tenant_id, payment_id)
+    if payment:
+        caller.require(Permission.PAYMENTS_WRITE, wanted_money(amount, payment.money))
 
 
-async def _render_created(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
-    [outcome] = outcomes
-    if isinstance(outcome, Payment):
-        return StoredResponse(HTTPStatus.CREATED, payment_body(outcome), location=f"{PATH}/{outcome.id}")
-    return _refusal(outcome, PATH, command.origin)
+def wanted_money(amount: Decimal | None, whole: Money) -> Money:
+    """The amount in the currency of the whole; the whole without one, or with one that is refused further on."""
+    try:
+        return whole if amount is None else parse_money(amount, whole.currency)
+    except InvalidAmount:
+        return whole
 
 
-async def _render_confirmed(command: ConfirmPayment, outcome: Payment | Rejected) -> StoredResponse:
-    if isinstance(outcome, Payment):
-        return StoredResponse(HTTPStatus.OK, payment_body(outcome))
-    return _refusal(outcome, _confirm_path(command.payment_id), command.origin)
+def _new_payment(body: PaymentIntentRequest) -> NewPayment:
+    return NewPayment(
+        id=uuid7(),
+        money=body.money,
+        customer_ref=body.customer_ref,
+        terms=body.terms,
+        description=body.description,
+        metadata=body.metadata or NO_METADATA,
+    )
 
 
-async def _render_many(command: CreatePayments, outcomes: Sequence[Payment | Rejected]) -> StoredResponse:
-    each = (_outcome_of_batch(command, place, outcome) for place, outcome in enumerate(outcomes))
-    return StoredResponse(HTTPStatus.OK, await outcomes_body((response.status, response.body) for response in each))
-
-
-def _outcome_of_batch(command: CreatePayments, place: int, outcome: Payment | Rejected) -> StoredResponse:
+def _outcome_of_batch(outcome: Payment | Rejected, place: int, instance: str, origin: Origin) -> StoredResponse:
     if isinstance(outcome, Payment):
         return StoredResponse(HTTPStatus.CREATED, payment_body(outcome))
-    if outcome is not command.payments[place] and isinstance(outcome.error, Invalid):
+    error = outcome.error
+    if isinstance(error, Invalid) and error.faults[0].path[:1] != (ITEMS,):
         # The use case does not know where in the request the payment stood.
-        outcome = Rejected(outcome.error.within("payment_intents", place))
-    return _refusal(outcome, f"{PATH}/batch", command.origin)
-
-
-def _refusal(outcome: Rejected, instance: str, origin: Origin) -> StoredResponse:
-    body = problem_body(outcome.error, instance=instance, correlation_id=origin.trace.correlation_id)
-    return StoredResponse(status_of(outcome.error), body)
-
-
-# What a route carries out, each with the command and the key that it was sent under.
-CREATE = partial(Keyed, create_payments, _render_created)
-CREATE_MANY = partial(Keyed, create_payments, _render_many)
-CONFIRM = partial(Keyed, confirm_payments, _render_confirmed)
+        outcome = Rejected(error.within(ITEMS, place))
+    return refusal(outcome, instance, origin)
 
 
 def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, NewPayment | Rejected]:
@@ -203,40 +318,17 @@ def _payment_of_batch(caller: Caller, place: int, item: Any) -> tuple[str, NewPa
     try:
         body = PaymentIntentRequest.read(item)
     except Invalid as error:
-        refusal = error
+        refused = error
     else:
-        asked_for = f"{body.money} {body.customer_ref}"
+        asked_for = " ".join([str(body.money), body.customer_ref, *body.options])
         try:
             caller.require(Permission.PAYMENTS_WRITE, body.money)
         except Forbidden as error:
             return asked_for, Rejected(error)
-        return asked_for, NewPayment(uuid7(), body.money, body.customer_ref)
-    return json.dumps(item, sort_keys=True, default=str), Rejected(refusal.within("payment_intents", place))
+        return asked_for, _new_payment(body)
+    return json.dumps(item, sort_keys=True, default=str), Rejected(refused.within(ITEMS, place))
 
 
 def _denial_among(payments: Sequence[NewPayment | Rejected]) -> Forbidden | None:
     errors = (payment.error for payment in payments if isinstance(payment, Rejected))
     return next((error for error in errors if isinstance(error, Forbidden)), None)
-
-
-def _confirm_path(payment_id: UUID) -> str:
-    return f"{PATH}/{payment_id}/confirm"
-
-
-def _key(resources: Resources, caller: Caller, path: str, key: str | None, asked_for: bytes) -> Key | None:
-    """`path` is the canonical one, so that a key counts for a resource, however its URL is spelled."""
-    if key is None:
-        return None
-    lifetime_seconds = resources.settings.idempotency_ttl_seconds
-    return Key(caller.tenant_id, caller.identity.subject, f"POST {path}", key, asked_for, lifetime_seconds)
-
-
-async def _respond(commands: GroupCommit, request: Keyed[Any, Any]) -> Response:
-    stored = await commands.submit(respond_once, request)
-    if isinstance(stored, Rejected):
-        raise stored.error
-    headers = {"Idempotent-Replayed": "true"} if stored.replayed else {}
-    if stored.location:
-        headers["Location"] = stored.location
-    media_type = "application/json" if stored.status < HTTPStatus.BAD_REQUEST else "application/problem+json"
-    return Response(stored.body, stored.status, headers, media_type)

@@ -3,13 +3,11 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -21,32 +19,24 @@ from pydantic.config import JsonDict
 from payments_ledger.errors import Invalid, InvalidAmount, together
 from payments_ledger.money import Money, exponent_of, format_amount, parse_amount, parse_money
 from payments_ledger.payments.lifecycle import Status
-from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.payment import USUAL_TERMS, CancellationReason, CaptureMethod, Payment, Terms
 from payments_ledger.process.portions import in_portions
-from payments_ledger.validation.card_numbers import holds_card_number
+from payments_ledger.validation.amounts import PositiveAmount, UnparsedAmount
+from payments_ledger.validation.card_numbers import no_card_number
 from payments_ledger.validation.faults import invalid_body
+from payments_ledger.validation.metadata import Metadata, MetadataChange
+from payments_ledger.validation.texts import Matching, no_controls
 from payments_ledger.web.bodies import Body
+from payments_ledger.web.parameters import Instant
 from payments_ledger.web.problems import Problem, problem_body
 
 # What one bulk request may hold. All of it is one transaction, which takes a few hundred milliseconds.
 PAYMENTS_MAX = 1000
 
 
-def _number_or_text(amount: Any) -> Any:
-    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
-        raise ValueError("must be a number or a decimal text such as 100.00")
-    return amount
-
-
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must not hold control characters or lone surrogates")
-    return text
-
-
-def _no_card_number(text: str) -> str:
-    if holds_card_number(text):
-        raise ValueError("must not hold what looks like a card number")
     return text
 
 
@@ -59,6 +49,19 @@ INTENT_EXAMPLE: JsonDict = {
     "customer_ref": "CUST-001",
     "created_at": "2026-01-31T12:00:00Z",
     "updated_at": "2026-01-31T12:00:00Z",
+    "order_id": None,
+    "capture_method": "automatic",
+    "description": None,
+    "metadata": {},
+    "expires_at": None,
+    "capture_requested_at": None,
+    "amount_capturable": "0.00",
+    "amount_captured": "0.00",
+    "amount_refunded": "0.00",
+    "amount_refundable": "0.00",
+    "cancellation_reason": None,
+    "failure_code": None,
+    "failure_message": None,
 }
 REFUSAL_EXAMPLE: JsonDict = json.loads(
     problem_body(
@@ -69,25 +72,37 @@ REFUSAL_EXAMPLE: JsonDict = json.loads(
 )
 
 
+_Description = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500),
+    AfterValidator(no_controls),
+    AfterValidator(no_card_number),
+]
+
+
 class PaymentIntentRequest(Body):
-    """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
+    """`amount` in major units (100.00), as a number or as text: exact either way, never a float.
+
+    A manual payment is settled once it was captured. From `expires_at` on, at most 366 days ahead, a payment is not
+    confirmed, a manual one not captured.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
     _money: Money
 
-    amount: Annotated[
-        Any,
-        BeforeValidator(_number_or_text),
-        WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}], "examples": ["100.00"]}),
-    ]
+    amount: UnparsedAmount
     currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
     customer_ref: Annotated[
         str,
         StringConstraints(min_length=1, max_length=128),
         AfterValidator(_printable),
-        AfterValidator(_no_card_number),
+        AfterValidator(no_card_number),
     ]
+    capture_method: CaptureMethod | None = None
+    description: _Description | None = None
+    metadata: Metadata | None = None
+    expires_at: Instant | None = None
 
     @classmethod
     def read(cls, value: Any) -> Self:
@@ -105,9 +120,73 @@ class PaymentIntentRequest(Body):
         """Amount and currency, exact, of a request that was `read`."""
         return self._money
 
+    @property
+    def terms(self) -> Terms:
+        """Capture method and expiry."""
+        if self.capture_method is None and self.expires_at is None:
+            return USUAL_TERMS
+        return Terms(self.capture_method or CaptureMethod.AUTOMATIC, self.expires_at)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What is asked for besides money and customer_ref, as texts; what is left out, or usual, adds nothing."""
+        options = {
+            "capture_method": self.capture_method if self.capture_method is CaptureMethod.MANUAL else None,
+            "description": self.description,
+            "metadata": json.dumps(self.metadata, sort_keys=True) if self.metadata else None,
+            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
+        }
+        return tuple(f"{name}={value}" for name, value in options.items() if value is not None)
+
+
+class CaptureRequest(Body):
+    """`amount` in major units, at least one minor unit and at most what was authorized; left out: all of it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"amount": "80.00"}]})
+
+    amount: PositiveAmount | None = None
+
+
+class CancelRequest(Body):
+    """Why the payment is given up."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "requested_by_customer"}]})
+
+    reason: Literal["requested_by_customer", "duplicate", "fraudulent", "abandoned"] | None = None
+
+
+class FailRequest(Body):
+    """Why the payment failed: a code for programs, a message for people."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"failure_code": "card_declined", "failure_message": "The bank declined it."}]}
+    )
+
+    failure_code: Annotated[str, Matching("[a-z0-9_]{1,64}", "must be 1 to 64 of a to z, digits and _")]
+    failure_message: _Description | None = None
+
+
+class PaymentIntentChange(Body):
+    """RFC 7396 (JSON Merge Patch): what is left out stays; a null description, or a key that is null, is removed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"description": "Two tickets", "metadata": {"seat": "7"}}]}
+    )
+
+    description: _Description | None = None
+    metadata: MetadataChange | None = None
+
+    @property
+    def removes_description(self) -> bool:
+        return self.description is None and "description" in self.model_fields_set
+
 
 class PaymentIntent(BaseModel):
-    """`amount` is a decimal text with all the decimal places of its currency (ISO 4217)."""
+    """Each amount is a decimal text with all the decimal places of the currency (ISO 4217).
+
+    `amount` is what was asked for; of a manual payment `amount_capturable` can be captured now. `amount_captured` is
+    what was captured, or settled of an automatic payment, and `amount_refundable` what is left of it to give back.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [INTENT_EXAMPLE]})
 
@@ -118,6 +197,19 @@ class PaymentIntent(BaseModel):
     customer_ref: str
     created_at: datetime
     updated_at: datetime
+    order_id: str | None
+    capture_method: CaptureMethod
+    description: str | None
+    metadata: dict[str, str]
+    expires_at: datetime | None
+    capture_requested_at: datetime | None
+    amount_capturable: str
+    amount_captured: str
+    amount_refunded: str
+    amount_refundable: str
+    cancellation_reason: CancellationReason | None
+    failure_code: str | None
+    failure_message: str | None
 
 
 class PaymentIntentBatch(Body):
@@ -181,16 +273,34 @@ def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
     return []
 
 
-def payment_body(payment: Payment) -> bytes:
-    """The payment as clients see it, to the byte; its fields are right by their types, and not validated again."""
+def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
+    """The payment as clients see it at a time, to the byte; by default just after its last change.
+
+    Its fields are right by their types, and not validated again.
+    """
+    currency = payment.money.currency
+    captured, failure = payment.captured, payment.failure
     body = PaymentIntent.model_construct(
         id=str(payment.id),
-        amount=format_amount(payment.money.amount, payment.money.currency),
-        currency=payment.money.currency,
+        amount=format_amount(payment.money.amount, currency),
+        currency=currency,
         status=payment.status,
         customer_ref=payment.customer_ref,
         created_at=payment.created_at,
         updated_at=payment.updated_at,
+        order_id=payment.order_id,
+        capture_method=payment.terms.capture_method,
+        description=payment.description,
+        metadata=dict(payment.metadata),
+        expires_at=payment.terms.expires_at,
+        capture_requested_at=captured.requested_at if captured else None,
+        amount_capturable=format_amount(payment.amount_capturable(at or payment.updated_at), currency),
+        amount_captured=format_amount(payment.amount_captured, currency),
+        amount_refunded=format_amount(payment.amount_refunded, currency),
+        amount_refundable=format_amount(payment.amount_refundable, currency),
+        cancellation_reason=payment.cancellation_reason,
+        failure_code=failure.code if failure else None,
+        failure_message=failure.message if failure else None,
     )
     return body.model_dump_json().encode()
 

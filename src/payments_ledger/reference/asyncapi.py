@@ -24,10 +24,11 @@ from payments_ledger.orders.order import (
     OrderCancelled,
     OrderConfirmed,
 )
-from payments_ledger.payments.events import PAYMENT_REFUNDED, PaymentEvent, PaymentRefunded
-from payments_ledger.payments.lifecycle import MOVES
+from payments_ledger.payments.events import BODIES, PaymentEvent
+from payments_ledger.payments.lifecycle import CAPTURE, MOVES, REFUND
 from payments_ledger.process.settings import Settings
 from payments_ledger.queues import PAYMENTS_EXCHANGE
+from payments_ledger.refunds.events import PaymentRefunded
 from payments_ledger.tenants.consumer import TENANT_CREATED, TENANT_DELETED, TENANT_UPDATED, TenantMessage
 
 VERSION = "1.0.0"
@@ -60,6 +61,19 @@ _ACCOUNT = {
     "correlation_id": "corr-demo-1",
     "occurred_at": "2026-01-31T12:00:00Z",
 }
+# What some of the events say besides.
+_MORE: dict[str, dict[str, Any]] = {
+    "payment.capture_requested": {"amount_captured": "200.00", "amount_released": "39.70"},
+    "payment.settled": {"amount_authorized": "239.70"},
+    "payment.failed": {"failure_code": "card_declined", "failure_message": "The bank declined it."},
+    "payment.cancelled": {"cancellation_reason": "requested_by_customer"},
+    "payment.refunded": {
+        "refund_id": "01a20568-9b2c-7d11-8e55-0242ac120002",
+        "refund_amount": "39.70",
+        "amount_refunded": "39.70",
+        "reference": "RET-2026-0001",
+    },
+}
 _ORDER = {
     "orderId": "0199c1de-6f00-7000-8000-000000000001",
     "tenantId": "00000000-0000-0000-0000-000000000002",
@@ -83,13 +97,12 @@ _SENT_HEADERS = {
 
 # What we send, by routing key: the type of its body and an example.
 SENT: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
-    move.event: (PaymentEvent, {**_PAYMENT, "status": move.after.value}) for move in MOVES
-} | {
-    PAYMENT_REFUNDED: (
-        PaymentRefunded,
-        {**_PAYMENT, "status": "SETTLED", "refund_id": "01a20568-9b2c-7d11-8e55-0242ac120002"},
+    event: (BODIES.get(event, PaymentEvent), {**_PAYMENT, "status": status.value, **_MORE.get(event, {})})
+    for event, status in (
+        *((move.event, move.after) for move in MOVES),
+        (CAPTURE.event, CAPTURE.status),
     )
-}
+} | {REFUND.event: (PaymentRefunded, {**_PAYMENT, "status": REFUND.status.value, **_MORE[REFUND.event]})}
 SENT |= dict.fromkeys((POSTED, PENDING, VOIDED, EXPIRED), (TransactionEvent, _TRANSACTION))
 SENT |= {
     REVERSED: (TransactionReversed, {**_TRANSACTION, "reversal_id": "01a20568-9b2c-7d11-8e55-0242ac120002"}),

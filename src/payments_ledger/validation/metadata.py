@@ -1,4 +1,4 @@
-"""Metadata: pairs of text that clients note on a thing of theirs. They come back as they were, and mean nothing."""
+"""Metadata: pairs of text that clients note on a thing of theirs, given back as they came. They mean nothing here."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,12 +1,14 @@
 """The OpenAPI document: what the framework finds in the routes, and what it cannot know of responses and errors."""
 
+import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from payments_ledger import errors
@@ -23,8 +25,10 @@ TAGS = (
     {"name": "auth", "description": "Tokens, and who their bearers are."},
     {
         "name": "payment intents",
-        "description": "What is to be paid: created, then confirmed; a moment later the worker settles it.",
+        "description": "What is to be paid: created, then confirmed; a moment later the worker settles it. "
+        "A manual one waits for its capture.",
     },
+    {"name": "refunds", "description": "What was given back of settled payments. A refund never changes."},
     {"name": "ledger", "description": "The tenant's books, in double entry. They are only ever added to."},
     {
         "name": "administration",
@@ -107,6 +111,8 @@ PROBLEMS_BY_TAG: Mapping[tuple[str, int], LedgerError] = {
     ("payment intents", HTTPStatus.UNPROCESSABLE_ENTITY): errors.InvalidAmount(
         "JPY has 0 decimal places; the amount has more."
     ),
+    ("refunds", HTTPStatus.NOT_FOUND): errors.RefundNotFound(),
+    ("refunds", HTTPStatus.CONFLICT): errors.AmountExceedsRefundable(),
 }
 
 
@@ -115,24 +121,39 @@ def operation_id(route: APIRoute) -> str:
     return to_camel(route.name)
 
 
-def complete_document(app: FastAPI) -> None:
-    """Adds problems, response headers and examples to the application's document."""
-    app.openapi = _once(app.openapi)  # type: ignore[method-assign]
+def complete_document(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Adds problems, response headers and examples of these routes to the application's document."""
+    models = [route.response_model for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    app.openapi = _once(app.openapi, _examples(models))  # type: ignore[method-assign]
 
 
-def _once(describe: Callable[[], Document]) -> Callable[[], Document]:
+def _once(describe: Callable[[], Document], examples: Mapping[str, Any]) -> Callable[[], Document]:
     completed: list[Document] = []
 
     def document() -> Document:
         if not completed:
-            completed.append(_complete(describe()))
+            completed.append(_complete(describe(), examples))
         return completed[0]
 
     return document
 
 
-def _complete(document: Document) -> Document:
+def _examples(models: Iterable[Any]) -> dict[str, Any]:
+    """The models' examples by their names. Those in FastAPI's document lack every member that is null."""
+    shown = (get_args(model)[0] if get_origin(model) is list else model for model in models)
+    return {
+        model.__name__: model.model_config["json_schema_extra"]["examples"]
+        for model in shown
+        if inspect.isclass(model)
+        and issubclass(model, BaseModel)
+        and isinstance(model.model_config.get("json_schema_extra"), dict)
+    }
+
+
+def _complete(document: Document, examples: Mapping[str, Any]) -> Document:
     components = document["components"]
+    for name in examples.keys() & components["schemas"].keys():
+        components["schemas"][name]["examples"] = examples[name]
     # FastAPI adds the schemas of JSON bodies only.
     problem = Problem.model_json_schema(ref_template=REFERENCE)
     components["schemas"] |= problem.pop("$defs") | {Problem.__name__: problem}

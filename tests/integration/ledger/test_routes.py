@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from payments_ledger.ledger.accounts import CASH, REVENUE
+from payments_ledger.ledger.entry import Entry, Posting
 from payments_ledger.ledger.queries import insert_entries, insert_postings
 from payments_ledger.money import Money
-from payments_ledger.payments.postings import settlement
 from payments_ledger.postgres.database import Database
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import Api
@@ -24,7 +25,7 @@ BALANCES = "/v1/ledger/balances"
 
 async def post_at(database: Database, tenant: str, posted_at: datetime, *amounts: int) -> None:
     entries = [
-        settlement(tenant_id=tenant, payment_id=uuid4(), money=Money(amount, "BRL"), correlation_id="c")
+        Entry(tenant, uuid4(), "settlement", uuid4(), "c", (Posting(CASH, REVENUE, Money(amount, "BRL")),))
         for amount in amounts
     ]
     async with database.transaction([tenant]) as conn:

@@ -10,8 +10,8 @@ import pytest
 
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.errors import (
-    AlreadyRefunded,
-    IllegalMove,
+    AmountExceedsRefundable,
+    NotRefundable,
     Rejected,
     TenantSuspended,
     UnknownTenant,
@@ -22,8 +22,9 @@ from payments_ledger.money import Money
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, NothingToPay, Paid, PayOrder, change_orders
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.queries import find_payment, find_payments_of_orders
-from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
+from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.postgres.database import Database
+from payments_ledger.refunds.use_cases import RefundPayment, refund_payments
 from payments_ledger.tenants.queries import set_suspended
 from tests.integration.books import BRL_100, ORIGIN, create_a_payment, settle_a_payment
 
@@ -130,22 +131,22 @@ async def test_cancelling_what_is_settled_posts_a_reversing_entry_once(database:
         )
         told = await cursor.fetchall()
     assert [posted.entry.kind for posted in entries] == ["refund", "settlement"]
-    assert {posted.entry.source_id for posted in entries} == {outcome.payment.id}
+    assert entries[0].entry.subject_id == entries[1].entry.source_id == outcome.payment.id
     assert {balance.balance for balance in balances} == {0}
     assert payment is not None
     assert payment.status is Status.SETTLED
-    assert told == [(str(entries[0].entry.id), "SETTLED", "100.00", "o-1")]
+    assert told == [(str(entries[0].entry.source_id), "SETTLED", "100.00", "o-1")]
     assert [sequence for _, sequence, _ in await events(database, tenant)] == [1, 2, 3, 4]
 
 
 async def test_a_refund_is_refused_twice_and_of_what_is_not_settled(database: Database, tenant: str) -> None:
     settled, created = await settle_a_payment(database, tenant), await create_a_payment(database, tenant)
-    commands = [RefundPayment(tenant, id_, ORIGIN) for id_ in (settled.id, settled.id, created.id)]
+    commands = [RefundPayment(tenant, id_, None, ORIGIN) for id_ in (settled.id, settled.id, created.id)]
     async with database.transaction([tenant]) as conn:
         outcomes = await refund_payments(conn, commands)
     assert [type(outcome.error) for outcome in outcomes if isinstance(outcome, Rejected)] == [
-        AlreadyRefunded,
-        IllegalMove,
+        AmountExceedsRefundable,
+        NotRefundable,
     ]
 
 

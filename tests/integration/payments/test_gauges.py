@@ -23,6 +23,7 @@ from payments_ledger.schema.migrate import migrate
 from payments_ledger.telemetry.gauges import MEASURE_SECONDS, keep_measuring
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
+from tests.integration.schema.books_of_before import payment_of_before
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +87,7 @@ async def some_payments(books: Database) -> None:
     await create_a_payment(books, "one")
     cancelled = await create_a_payment(books, "two")
     async with books.transaction(["two"]) as conn:
-        await cancel_payments(conn, [CancelPayment("two", cancelled.id, ORIGIN)])
+        await cancel_payments(conn, [CancelPayment("two", cancelled.id, None, ORIGIN)])
 
 
 EXPECTED = {"CREATED": 3, "AUTHORIZED": 2, "SETTLED": 4, "CANCELLED": 1}
@@ -115,7 +116,7 @@ async def test_what_was_rolled_back_is_not_counted(books: Database, outbox: Data
     payment = await create_a_payment(books, "one")
     with contextlib.suppress(Changed):
         async with books.transaction(["one"]) as conn:
-            await cancel_payments(conn, [CancelPayment("one", payment.id, ORIGIN)])
+            await cancel_payments(conn, [CancelPayment("one", payment.id, None, ORIGIN)])
             raise Changed
     assert await counts(outbox) == {"CREATED": 1}
 
@@ -236,7 +237,9 @@ async def test_payments_of_before_are_counted_when_counting_begins(
         await asyncio.to_thread(migrate, url)
     await add_tenants(url)
     async with opened(Database(url, role=runtime_role(url), pool_size_max=4)) as books:
-        await some_payments(books)
+        for status, number in EXPECTED.items():
+            for _ in range(number):
+                await payment_of_before(books, "one", status)
     await asyncio.to_thread(migrate, url)
     async with opened(Database(url, role=relay_role(url), pool_size_max=2)) as outbox:
         assert await counts(outbox) == EXPECTED

@@ -29,6 +29,7 @@ from payments_ledger.verify.audit import audit
 from payments_ledger.verify.horizon import CLOCKS_APART, find_horizon
 from tests.integration.books import ORIGIN, settle_a_payment
 from tests.integration.conftest import opened
+from tests.integration.schema.books_of_before import payment_of_before
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -374,7 +375,7 @@ async def test_what_was_there_before_is_in_the_first_month(
         await asyncio.to_thread(migrate, url)
     await add_the_tenant(url)
     async with opened(Database(url, role=runtime_role(url), pool_size_max=1)) as books:
-        await settle_a_payment(books, TENANT)
+        await payment_of_before(books, TENANT)
         before = {
             table: await rows(books, f"SELECT {table}::text FROM {table} ORDER BY id", TENANT)
             for table in (OUTBOX, AUDIT_LOG)

@@ -45,8 +45,10 @@ from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.postings import settlement
-from payments_ledger.payments.routes import CREATE
+from payments_ledger.payments.routes import CREATE, PATH
 from payments_ledger.postgres.database import Connection, Database
+from payments_ledger.refunds import queries as refunds_queries
+from payments_ledger.refunds.refund import Refund
 from payments_ledger.tenants import queries as tenants_queries
 from payments_ledger.tenants.queries import AuditFilter
 from tests.integration.books import ORIGIN, creation, settle_a_payment
@@ -88,9 +90,7 @@ class World:
         self.tenant_id = tenant_id
         self.payment = payment
         self.user_id = user_id
-        self.entry = settlement(
-            tenant_id=tenant_id, payment_id=uuid4(), money=payment.money, correlation_id="corr-theirs"
-        )
+        self.entry = settlement(replace(payment, id=uuid4(), status=Status.SETTLED), "corr-theirs")
         self.event = DueEvent(tenant_id, uuid4(), "payment.settled", payment.id, 1, "{}", {}, None, 0)
         self.waiting = OutboxEvent(
             tenant_id, self.event.id, "payment.settled", payment.id, 3, {}, {}, NOW, 0, NOW, None, None, "pending"
@@ -98,7 +98,8 @@ class World:
         self.told = PublishedEvent(tenant_id, self.event.id, datetime.now(UTC), datetime.now(UTC), 1)
         self.record = AuditRecord(tenant_id, ORIGIN, "a", "t")
         self.key = Key(tenant_id, "tester", "POST /", "k", b"f", 60)
-        self.keyed = CREATE(creation(tenant_id, payment.money), self.key)
+        self.keyed = CREATE.keyed(creation(tenant_id, payment.money), PATH, self.key)
+        self.refund = Refund(tenant_id, uuid7(), payment.id, payment.money, NOW, reference="theirs")
         self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
         self.moved = replace(payment, status=Status.AUTHORIZED, version=payment.version + 1)
         self.account = Account("THEIRS", "Theirs", AccountType.ASSET, id=uuid7(), version=1, created_at=NOW)
@@ -199,9 +200,6 @@ CASES: dict[str, Case] = {
     "transactions.insert_notes": lambda conn, w: transactions_queries.insert_notes(conn, [w.note]),
     "transactions.list_notes": lambda conn, w: transactions_queries.list_notes(conn, w.tenant_id, w.transaction.id),
     "transactions.find_existing": lambda conn, w: transactions_queries.find_existing(conn, [w.transaction.key]),
-    "ledger.sources_with_entry": lambda conn, w: ledger_queries.sources_with_entry(
-        conn, [(w.tenant_id, w.payment.id)], "settlement"
-    ),
     "events._insert_events": lambda conn, w: outbox._insert_events(conn, [w.sent]),
     "delivery.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "delivery.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
@@ -222,7 +220,20 @@ CASES: dict[str, Case] = {
     "operations.list_last_settlements": lambda conn, w: operations_queries.list_last_settlements(conn, 1000),
     "payments.insert_payments": lambda conn, w: payments_queries.insert_payments(conn, [w.new_payment]),
     "payments.lock_payments": lambda conn, w: payments_queries.lock_payments(conn, [(w.tenant_id, w.payment.id)]),
-    "payments.save_moves": lambda conn, w: payments_queries.save_moves(conn, [w.moved]),
+    "payments.save_payments": lambda conn, w: payments_queries.save_payments(conn, [w.moved]),
+    "payments.save_annotations": lambda conn, w: payments_queries.save_annotations(conn, [w.moved]),
+    "payments.due_expiries": lambda conn, w: payments_queries.due_expiries(conn, 1000),
+    "payments.forget_expiries": lambda conn, w: payments_queries.forget_expiries(
+        conn, [payments_queries.Expiry(w.tenant_id, w.payment.id)]
+    ),
+    "refunds.find_taken_references": lambda conn, w: refunds_queries.find_taken_references(
+        conn, {(w.tenant_id, "theirs")}
+    ),
+    "refunds.insert_refunds": lambda conn, w: refunds_queries.insert_refunds(conn, [w.refund]),
+    "refunds.find_refund": lambda conn, w: refunds_queries.find_refund(conn, w.tenant_id, w.refund.id),
+    "refunds.list_refunds": lambda conn, w: refunds_queries.list_refunds(
+        conn, w.tenant_id, Period(), payment_id=None, reference=None, after=None, limit=1000
+    ),
     "payments.count_payments": lambda conn, w: payments_queries.count_payments(conn),
     "payments.sum_up_counts": lambda conn, w: payments_queries.sum_up_counts(conn),
     "payments.find_payment": lambda conn, w: payments_queries.find_payment(conn, w.tenant_id, w.payment.id),

@@ -18,9 +18,10 @@ from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.money import Money
 from payments_ledger.orders.use_cases import CancelOrder, PayOrder, change_orders
 from payments_ledger.payments.routes import PATH
-from payments_ledger.payments.use_cases import RefundPayment, SettlePayment, refund_payments, settle_payments
+from payments_ledger.payments.use_cases import SettlePayment, settle_payments
 from payments_ledger.postgres.database import Connection, Database, driver_url
 from payments_ledger.postgres.roles import auditor_role
+from payments_ledger.refunds.use_cases import RefundPayment, refund_payments
 from payments_ledger.verify import audit as auditing
 from payments_ledger.verify.audit import audit
 from payments_ledger.verify.horizon import Horizon
@@ -200,7 +201,7 @@ async def test_a_refund_that_does_not_reverse_its_settlement_is_found(
 ) -> None:
     payment = await settle_a_payment(database, tenant)
     async with database.transaction([tenant]) as conn:
-        await refund_payments(conn, [RefundPayment(tenant, payment.id, ORIGIN)])
+        await refund_payments(conn, [RefundPayment(tenant, payment.id, None, ORIGIN)])
     tamper(database_url, tenant, statement)
     assert set(await broken_checks(database_url, tenant)) == found_by
 

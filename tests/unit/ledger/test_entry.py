@@ -4,15 +4,9 @@ from uuid import UUID
 
 import pytest
 
-from payments_ledger.ledger.accounts import CASH, REVENUE, AccountType
+from payments_ledger.ledger.accounts import CASH, AccountType
 from payments_ledger.ledger.entry import Balance, Entry, Posting
 from payments_ledger.money import Money
-from payments_ledger.payments.postings import settlement
-
-
-def test_settling_debits_cash_and_credits_revenue() -> None:
-    entry = settlement(tenant_id="t", payment_id=UUID(int=1), money=Money(100, "BRL"), correlation_id="c")
-    assert entry.postings == (Posting(CASH, REVENUE, Money(100, "BRL")),)
 
 
 def test_an_entry_without_postings_is_refused() -> None:

@@ -67,7 +67,7 @@ async def add_accounts(conn: Connection, accounts: Sequence[tuple[str, Account]]
         INSERT INTO accounts (tenant_id, code, name, type, id, is_contra, owner_ref, metadata, version, created_at)
         SELECT *
         FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::boolean[], %s::text[],
-                    %s::jsonb[], %s::integer[], %s::timestamptz[])
+                    %s::json[], %s::integer[], %s::timestamptz[])
         ORDER BY 1, 2
         ON CONFLICT (tenant_id, code) DO UPDATE SET version = EXCLUDED.version
             WHERE run_again('the account was added meanwhile')
@@ -94,7 +94,7 @@ async def save_accounts(conn: Connection, accounts: Sequence[tuple[str, Account]
         UPDATE accounts
         SET name = changed.name, owner_ref = changed.owner_ref, metadata = changed.metadata,
             version = changed.version, closed_at = changed.closed_at
-        FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::integer[], %s::timestamptz[])
+        FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::json[], %s::integer[], %s::timestamptz[])
              AS changed (tenant_id, code, name, owner_ref, metadata, version, closed_at)
         WHERE accounts.tenant_id = changed.tenant_id AND accounts.code = changed.code
         """,
@@ -135,7 +135,7 @@ async def list_accounts(
           AND (%(type)s::text IS NULL OR type = %(type)s)
           AND (%(state)s::text IS NULL OR (closed_at IS NULL) = (%(state)s = 'open'))
           AND (%(owner_ref)s::text IS NULL OR owner_ref = %(owner_ref)s)
-          AND metadata @> %(metadata)s::jsonb
+          AND metadata::jsonb @> %(metadata)s::jsonb
         ORDER BY code COLLATE "C"
         LIMIT %(limit)s
         """,

@@ -157,7 +157,7 @@ async def insert_transactions(conn: Connection, transactions: Sequence[Transacti
             (tenant_id, id, kind, status, version, reference, description, metadata, recorded_at, effective_at,
              expires_at, posted_at, reverses, reason, balances_after, correlation_id)
         SELECT *
-        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::integer[], %s::text[], %s::text[], %s::jsonb[],
+        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::integer[], %s::text[], %s::text[], %s::json[],
                     %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::uuid[], %s::text[],
                     %s::jsonb[], %s::text[])
         ON CONFLICT (tenant_id, reference) WHERE reference IS NOT NULL DO UPDATE SET version = EXCLUDED.version
@@ -354,7 +354,7 @@ _CONDITIONS = """
       AND (%(kind)s::text IS NULL OR found.kind = %(kind)s)
       AND found.effective_at >= coalesce(%(effective_start)s::timestamptz, '-infinity')
       AND found.effective_at < coalesce(%(effective_end)s::timestamptz, 'infinity')
-      AND found.metadata @> %(metadata)s::jsonb
+      AND found.metadata::jsonb @> %(metadata)s::jsonb
 """
 _OF_ALL = f"""
     SELECT found.id

@@ -46,7 +46,7 @@ async def test_a_transaction_can_be_read_where_location_says(books: Journal) -> 
     asked = {
         "reference": "deposit-1",
         "description": "Deposit",
-        "metadata": {"channel": "app"},
+        "metadata": {"channel": "app", "a": "b"},
         "effective_at": "2026-01-31T10:00:00-03:00",
         "postings": [{"debit": "BANK", "credit": "WALLET.B", "amount": 10.5, "currency": "BRL"}],
     }
@@ -70,7 +70,7 @@ async def test_a_transaction_can_be_read_where_location_says(books: Journal) -> 
         "effective_at": "2026-01-31T13:00:00Z",
         "book_date": "2026-01-31",
         "expires_at": None,
-        "metadata": {"channel": "app"},
+        "metadata": {"channel": "app", "a": "b"},
         "reverses": None,
         "reversed_by": None,
         "reason": None,
@@ -766,7 +766,7 @@ async def test_random_transfers_among_limited_accounts_never_break_a_limit_and_n
         client = books.client if number % 2 else other_process
         body = moving(source, target, f"{random.randint(1, 900) / 100:.2f}")
         if number % 5 == 0:
-            body |= {"status": "pending", "expires_at": in_seconds(random.uniform(0.05, 0.4))}
+            body |= {"status": "pending", "expires_at": in_seconds(random.uniform(0.5, 1.5))}
         headers = books.headers | {"Idempotency-Key": uuid4().hex}
         return await client.post(TRANSACTIONS, json=body, headers=headers)
 
