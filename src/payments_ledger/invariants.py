@@ -2,6 +2,7 @@
 
 import payments_ledger.delivery.invariants as delivery
 import payments_ledger.ledger.invariants as ledger
+import payments_ledger.ledger.transactions.invariants as transactions
 import payments_ledger.orders.invariants as orders
 import payments_ledger.payments.invariants as payments
 import payments_ledger.payments.response_invariants as payment_responses
@@ -13,6 +14,7 @@ from payments_ledger.refunds.postings import REFUND
 INVARIANTS = (
     *ledger.INVARIANTS,
     ledger.entries_have_a_declared_kind((SETTLEMENT, REFUND, *TRANSACTION_KINDS)),
+    *transactions.INVARIANTS,
     *payments.INVARIANTS,
     *payment_responses.INVARIANTS,
     *refunds.INVARIANTS,

@@ -129,7 +129,7 @@ def parse_balance(amount: str | int | Decimal, currency: str) -> int:
     Raises as parse_money does.
     """
     exponent_of(currency)
-    is_negative = amount.startswith("-") if isinstance(amount, str) else amount < 0
+    is_negative = amount.startswith("-") if isinstance(amount, str) else Decimal(amount).is_signed()
     unsigned = amount.removeprefix("-") if isinstance(amount, str) else abs(Decimal(amount))
     if parse_number(unsigned) == 0:
         return 0
