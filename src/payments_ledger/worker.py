@@ -15,6 +15,8 @@ from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.delivery.transport import transport_of
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
+from payments_ledger.ledger.transactions.expiry import SWEEP_SECONDS as HOLDS_SWEEP_SECONDS
+from payments_ledger.ledger.transactions.expiry import sweep_expired_holds
 from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
@@ -66,6 +68,7 @@ class Worker:
         self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._holds = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
         self._transport = transport_of(
             settings.rabbitmq_url, PAYMENTS_EXCHANGE, list(self._subscriptions()), self._chaos.disturbing
@@ -91,7 +94,7 @@ class Worker:
         finally:
             # Before the commands close: in memory the relay hands the events to handlers that need them.
             await self._relay.flush()
-            for commands in (self._settlements, self._orders, self._tenants):
+            for commands in (self._settlements, self._orders, self._tenants, self._holds):
                 await commands.drain()
             await self._transport.publisher.close()
             await self._chaos.close()
@@ -107,6 +110,7 @@ class Worker:
         yield Reminder(outbox, PAYMENT_AUTHORIZED, after_seconds=patience, unless=WAITS_FOR_ITS_CAPTURE).run()
         yield Reminder(outbox, PAYMENT_CAPTURE_REQUESTED, after_seconds=patience).run()
         yield repeat("expiry", partial(sweep_expired, outbox, self._settlements), seconds=SWEEP_SECONDS)
+        yield repeat("expiry of holds", partial(sweep_expired_holds, outbox, self._holds), seconds=HOLDS_SWEEP_SECONDS)
         yield keep_currencies(self._database)
         yield self._chaos.run()
         yield repeat("purge of expired keys", partial(purge_expired_keys, outbox), seconds=PURGE_SECONDS)

@@ -40,6 +40,11 @@ class Page:
         return self._cursors.read(self._purpose, self._cursor) if self._cursor else None
 
     @property
+    def after_code(self) -> str | None:
+        """As `after`, of a list in the order of a code."""
+        return self._cursors.read_text(self._purpose, self._cursor) if self._cursor else None
+
+    @property
     def rows_wanted(self) -> int:
         """One more than the page shows, which tells whether there is a next page."""
         return self._limit + 1
@@ -48,10 +53,20 @@ class Page:
         self, rows: Sequence[R], show: Callable[[R], BaseModel], position: Callable[[R], Position]
     ) -> Response:
         """The page as a JSON array, of the `rows_wanted`."""
+        return await self._response(rows, show, lambda row: self._cursors.write(self._purpose, *position(row)))
+
+    async def response_by_code[R](
+        self, rows: Sequence[R], show: Callable[[R], BaseModel], code: Callable[[R], str]
+    ) -> Response:
+        """As `response`, of a list in the order of a code."""
+        return await self._response(rows, show, lambda row: self._cursors.write_text(self._purpose, code(row)))
+
+    async def _response[R](
+        self, rows: Sequence[R], show: Callable[[R], BaseModel], cursor_at: Callable[[R], str]
+    ) -> Response:
         response = await json_array(map(show, rows[: self._limit]))
         if len(rows) > self._limit:
-            cursor = self._cursors.write(self._purpose, *position(rows[self._limit - 1]))
-            response.headers["Link"] = self._link_to_next(cursor)
+            response.headers["Link"] = self._link_to_next(cursor_at(rows[self._limit - 1]))
         return response
 
     def _link_to_next(self, cursor: str) -> str:
