@@ -1,4 +1,7 @@
-"""Everything that can be refused, as one small tree: a class's docstring is the message that its caller reads."""
+"""Everything that can be refused, as one tree: a class's docstring is the message that its caller reads.
+
+Long because it is all of it: errors of any module are told apart here alone.
+"""
 
 import re
 from collections.abc import Sequence
