@@ -29,7 +29,7 @@ async def create_tenant(settings: Settings, tenant_id: str) -> None:
     await on_database(
         settings,
         lambda database: tenants.create_tenant(
-            database, operator(), tenant_id=tenant_id, name="S", plan="pro", region="r"
+            database, operator(), tenant_id=tenant_id, name="S", plan="pro", region="r", zone="UTC"
         ),
     )
 

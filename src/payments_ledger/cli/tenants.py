@@ -40,6 +40,9 @@ def add(
     name: Annotated[str | None, typer.Option(help="The id by default.")] = None,
     plan: Annotated[str, typer.Option(help="Attribute that policies can match on.")] = "free",
     region: Annotated[str, typer.Option(help="Attribute that policies can match on.")] = "unknown",
+    zone: Annotated[
+        str, typer.Option(help="IANA time zone of the books' days; it never changes.")
+    ] = "America/Sao_Paulo",
     json: Json = False,
 ) -> None:
     """Add a tenant, with the roles, policies and accounts that every tenant starts with."""
@@ -47,7 +50,9 @@ def add(
 
     tenant = operate(
         read_settings(),
-        lambda database: create_tenant(database, operator(), tenant_id=id, name=name or id, plan=plan, region=region),
+        lambda database: create_tenant(
+            database, operator(), tenant_id=id, name=name or id, plan=plan, region=region, zone=zone
+        ),
     )
     _print([tenant], json)
 
@@ -75,5 +80,7 @@ def _print(tenants: "list[Tenant]", json: bool) -> None:
     if json:
         print_json(*tenants)
         return
-    rows = [(tenant.id, tenant.name, tenant.plan, tenant.region, tenant.suspended_at) for tenant in tenants]
-    print_columns(rows, "id", "name", "plan", "region", "suspended")
+    rows = [
+        (tenant.id, tenant.name, tenant.plan, tenant.region, tenant.zone, tenant.suspended_at) for tenant in tenants
+    ]
+    print_columns(rows, "id", "name", "plan", "region", "zone", "suspended")

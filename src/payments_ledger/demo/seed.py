@@ -32,6 +32,7 @@ DEMO_TENANTS = {
 }
 DEMO_PLAN = "pro"
 DEMO_REGION = "region-a"
+DEMO_ZONE = "UTC"
 DEMO_USERS = (
     DemoUser("admin@local", "admin123", EVERY_TENANT, "admin"),
     DemoUser("ops@demo", "ops123", "tenant_demo", "ops"),
@@ -67,4 +68,4 @@ async def seed(database_url: str) -> None:
 
 async def add_tenant(conn: Connection, tenant_id: str, name: str) -> None:
     """A tenant of the demonstration's plan and region, with all that a tenant begins with."""
-    await begin_tenant(conn, tenant_id=tenant_id, name=name, plan=DEMO_PLAN, region=DEMO_REGION)
+    await begin_tenant(conn, tenant_id=tenant_id, name=name, plan=DEMO_PLAN, region=DEMO_REGION, zone=DEMO_ZONE)

@@ -31,6 +31,7 @@ class Entry:
     """What one business fact (`source_id`) writes into the books; at most one entry of a `kind` for each fact.
 
     `subject_id` is what the fact belongs to, as a refund to its payment; None where the fact stands for itself.
+    `effective_at` is the business's time, at most a second later than the recording; None is that of the recording.
     """
 
     tenant_id: str
@@ -40,6 +41,7 @@ class Entry:
     correlation_id: str
     postings: tuple[Posting, ...]
     subject_id: UUID | None = None
+    effective_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.postings:

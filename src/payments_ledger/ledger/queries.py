@@ -15,6 +15,12 @@ from payments_ledger.ledger.period import Period, split_by_day
 from payments_ledger.money import Money
 from payments_ledger.postgres.database import Connection
 
+# A book date is the date of the effective time in the tenant's zone; NULL if it is the UTC day of the recording.
+_BOOK_DATE = """
+    nullif((coalesce(effective_at, %(posted_at)s) AT TIME ZONE tenants.zone)::date,
+           (%(posted_at)s AT TIME ZONE 'UTC')::date)
+"""
+
 
 async def insert_accounts(conn: Connection, tenant_id: str, accounts: Sequence[Account]) -> None:
     """Adds the accounts that the tenant does not have yet."""
@@ -28,64 +34,93 @@ async def insert_accounts(conn: Connection, tenant_id: str, accounts: Sequence[A
 async def insert_entries(conn: Connection, entries: Sequence[Entry], posted_at: datetime) -> None:
     """Without their postings. Raises psycopg's UniqueViolation if a source already has an entry of the kind."""
     await conn.execute(
-        """
-        INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id, subject_id)
-        SELECT tenant_id, %s, id, kind, source_id, correlation_id, subject_id
-        FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::uuid[], %s::text[], %s::uuid[])
-             AS entry (tenant_id, id, kind, source_id, correlation_id, subject_id)
-        """,
-        [
-            posted_at,
-            [entry.tenant_id for entry in entries],
-            [entry.id for entry in entries],
-            [entry.kind for entry in entries],
-            [entry.source_id for entry in entries],
-            [entry.correlation_id for entry in entries],
-            [entry.subject_id for entry in entries],
-        ],
+        _INSERT_ENTRIES,
+        {
+            "posted_at": posted_at,
+            "tenant_ids": [entry.tenant_id for entry in entries],
+            "ids": [entry.id for entry in entries],
+            "kinds": [entry.kind for entry in entries],
+            "source_ids": [entry.source_id for entry in entries],
+            "correlation_ids": [entry.correlation_id for entry in entries],
+            "subject_ids": [entry.subject_id for entry in entries],
+            "effective_at": [entry.effective_at for entry in entries],
+        },
     )
+
+
+_INSERT_ENTRIES = f"""
+    INSERT INTO ledger_entries
+        (tenant_id, posted_at, id, kind, source_id, correlation_id, subject_id, effective_at, book_date)
+    SELECT tenant_id, %(posted_at)s, id, kind, source_id, correlation_id, subject_id,
+           nullif(effective_at, %(posted_at)s), {_BOOK_DATE}
+    FROM unnest(%(tenant_ids)s::text[], %(ids)s::uuid[], %(kinds)s::text[], %(source_ids)s::uuid[],
+                %(correlation_ids)s::text[], %(subject_ids)s::uuid[], %(effective_at)s::timestamptz[])
+         AS entry (tenant_id, id, kind, source_id, correlation_id, subject_id, effective_at)
+    JOIN tenants USING (tenant_id)
+    RETURNING 1
+"""  # noqa: S608
 
 
 async def insert_postings(conn: Connection, entries: Sequence[Entry], posted_at: datetime) -> None:
     """Inserts the entries' postings and adds exactly these to the totals, in sorted order."""
     lines = [
-        (entry.tenant_id, entry.id, position, posting)
-        for entry in entries
-        for position, posting in enumerate(entry.postings, start=1)
+        (entry, position, posting) for entry in entries for position, posting in enumerate(entry.postings, start=1)
     ]
     await conn.execute(
-        """
-        WITH posted AS (
-            INSERT INTO ledger_postings
-                (tenant_id, posted_at, entry_id, position, debit_account, credit_account, currency, amount)
-            SELECT tenant_id, %s, entry_id, position, debit_account, credit_account, currency, amount
-            FROM unnest(%s::text[], %s::uuid[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::bigint[])
-                 AS posting (tenant_id, entry_id, position, debit_account, credit_account, currency, amount)
-            RETURNING *
-        ), sides AS (
-            SELECT tenant_id, debit_account AS account, currency, posted_at, amount AS debit, 0 AS credit FROM posted
-            UNION ALL
-            SELECT tenant_id, credit_account, currency, posted_at, 0, amount FROM posted
-        )
-        INSERT INTO account_totals AS kept (tenant_id, account, currency, day, debits, credits)
-        SELECT tenant_id, account, currency, (posted_at AT TIME ZONE 'UTC')::date AS day, sum(debit), sum(credit)
-        FROM sides
-        GROUP BY tenant_id, account, currency, day
-        ORDER BY tenant_id, account, currency, day
-        ON CONFLICT (tenant_id, account, currency, day) DO UPDATE
-            SET debits = kept.debits + EXCLUDED.debits, credits = kept.credits + EXCLUDED.credits
-        """,
-        [
-            posted_at,
-            [tenant_id for tenant_id, _, _, _ in lines],
-            [entry_id for _, entry_id, _, _ in lines],
-            [position for _, _, position, _ in lines],
-            [posting.debit_account for _, _, _, posting in lines],
-            [posting.credit_account for _, _, _, posting in lines],
-            [posting.money.currency for _, _, _, posting in lines],
-            [posting.money.amount for _, _, _, posting in lines],
-        ],
+        _INSERT_POSTINGS,
+        {
+            "posted_at": posted_at,
+            "tenant_ids": [entry.tenant_id for entry, _, _ in lines],
+            "entry_ids": [entry.id for entry, _, _ in lines],
+            "positions": [position for _, position, _ in lines],
+            "debit_accounts": [posting.debit_account for _, _, posting in lines],
+            "credit_accounts": [posting.credit_account for _, _, posting in lines],
+            "currencies": [posting.money.currency for _, _, posting in lines],
+            "amounts": [posting.money.amount for _, _, posting in lines],
+            "effective_at": [entry.effective_at for entry, _, _ in lines],
+        },
     )
+
+
+# What is booked on the day of its recording, as all is that payments post to the books of a tenant whose zone is UTC,
+# is in the one fold alone.
+_INSERT_POSTINGS = f"""
+    WITH posted AS (
+        INSERT INTO ledger_postings
+            (tenant_id, posted_at, entry_id, position, debit_account, credit_account, currency, amount,
+             effective_at, book_date)
+        SELECT tenant_id, %(posted_at)s, entry_id, position, debit_account, credit_account, currency, amount,
+               nullif(effective_at, %(posted_at)s), {_BOOK_DATE}
+        FROM unnest(%(tenant_ids)s::text[], %(entry_ids)s::uuid[], %(positions)s::smallint[],
+                    %(debit_accounts)s::text[], %(credit_accounts)s::text[], %(currencies)s::text[],
+                    %(amounts)s::bigint[], %(effective_at)s::timestamptz[])
+             AS posting (tenant_id, entry_id, position, debit_account, credit_account, currency, amount, effective_at)
+        JOIN tenants USING (tenant_id)
+        RETURNING *
+    ), sides AS (
+        SELECT tenant_id, debit_account AS account, currency, posted_at, book_date, amount AS debit, 0 AS credit
+        FROM posted
+        UNION ALL
+        SELECT tenant_id, credit_account, currency, posted_at, book_date, 0, amount FROM posted
+    ), shifted AS (
+        INSERT INTO account_shifted_totals AS kept (tenant_id, account, currency, book_date, day, debits, credits)
+        SELECT tenant_id, account, currency, book_date, (posted_at AT TIME ZONE 'UTC')::date AS day,
+               sum(debit), sum(credit)
+        FROM sides
+        WHERE book_date IS NOT NULL
+        GROUP BY tenant_id, account, currency, book_date, day
+        ORDER BY tenant_id, account, currency, book_date, day
+        ON CONFLICT (tenant_id, account, currency, book_date, day) DO UPDATE
+            SET debits = kept.debits + EXCLUDED.debits, credits = kept.credits + EXCLUDED.credits
+    )
+    INSERT INTO account_totals AS kept (tenant_id, account, currency, day, debits, credits)
+    SELECT tenant_id, account, currency, (posted_at AT TIME ZONE 'UTC')::date AS day, sum(debit), sum(credit)
+    FROM sides
+    GROUP BY tenant_id, account, currency, day
+    ORDER BY tenant_id, account, currency, day
+    ON CONFLICT (tenant_id, account, currency, day) DO UPDATE
+        SET debits = kept.debits + EXCLUDED.debits, credits = kept.credits + EXCLUDED.credits
+"""  # noqa: S608
 
 
 async def list_entries(

@@ -16,10 +16,10 @@ async def list_tenants(owner: Database) -> list[Tenant]:
 
 
 async def create_tenant(
-    owner: Database, origin: Origin, *, tenant_id: str, name: str, plan: str, region: str
+    owner: Database, origin: Origin, *, tenant_id: str, name: str, plan: str, region: str, zone: str
 ) -> Tenant:
-    """Raises TenantExists or Unavailable."""
-    return await administer(owner, add_tenant, AddTenant(tenant_id, name, plan, region, operator_of(origin)))
+    """Raises TenantExists, Unavailable, or Invalid of the zone."""
+    return await administer(owner, add_tenant, AddTenant(tenant_id, name, plan, region, zone, operator_of(origin)))
 
 
 async def suspend_tenant(owner: Database, origin: Origin, tenant_id: str, *, suspended: bool) -> Tenant:

@@ -5,9 +5,19 @@ import re
 from typing import Annotated, Any
 
 import structlog
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
+from payments_ledger.access.zones import is_same_everywhere
 from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.messaging.handling import ANY_TYPE
@@ -43,8 +53,17 @@ _WITHOUT_NUL = Matching(r"[^\x00]*", "must not hold a NUL character")
 Words = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200), _WITHOUT_NUL]
 
 
+def _known_zone(name: str) -> str:
+    if not is_same_everywhere(name):
+        raise ValueError("must be an IANA time zone such as America/Sao_Paulo")
+    return name
+
+
 class TenantMessage(BaseModel):
-    """The body of tenant.created, tenant.updated and tenant.deleted; what an update leaves out stays as it is."""
+    """The body of tenant.created, tenant.updated and tenant.deleted; what an update leaves out stays as it is.
+
+    `zone` (IANA) counts for a tenant that is new here, and never changes.
+    """
 
     model_config = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name)))
@@ -59,6 +78,7 @@ class TenantMessage(BaseModel):
     name: Words | None = None
     plan: Words | None = None
     region: Words | None = None
+    zone: Annotated[Words, AfterValidator(_known_zone)] | None = None
 
 
 class TenantMessages:
@@ -78,6 +98,7 @@ class TenantMessages:
             name=tenant.name,
             plan=tenant.plan,
             region=tenant.region,
+            zone=tenant.zone,
             updates=event_type == TENANT_UPDATED,
             suspends=event_type == TENANT_DELETED,
             origin=Origin(PRINCIPAL, None, current_trace()),

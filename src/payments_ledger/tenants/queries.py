@@ -16,12 +16,13 @@ from payments_ledger.postgres.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`suspended_at` is None for a tenant that may be used."""
+    """`zone` (IANA) says when the days of its books begin. `suspended_at` is None for a tenant that may be used."""
 
     id: str
     name: str
     plan: str
     region: str
+    zone: str
     suspended_at: datetime | None
 
 
@@ -64,7 +65,7 @@ async def find_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
     """The tenant, suspended or not, if the transaction may see it."""
     cursor = conn.cursor(row_factory=class_row(Tenant))
     await cursor.execute(
-        "SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants WHERE tenant_id = %s", [tenant_id]
+        "SELECT tenant_id AS id, name, plan, region, zone, suspended_at FROM tenants WHERE tenant_id = %s", [tenant_id]
     )
     return await cursor.fetchone()
 
@@ -92,7 +93,9 @@ async def find_suspended_tenants(conn: Connection, tenant_ids: Collection[str]) 
 async def list_tenants(conn: Connection) -> list[Tenant]:
     """Every tenant that the transaction's role may see, in the order of their ids."""
     cursor = conn.cursor(row_factory=class_row(Tenant))
-    await cursor.execute("SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants ORDER BY tenant_id")
+    await cursor.execute(
+        "SELECT tenant_id AS id, name, plan, region, zone, suspended_at FROM tenants ORDER BY tenant_id"
+    )
     return await cursor.fetchall()
 
 
@@ -101,7 +104,7 @@ async def lock_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
     cursor = conn.cursor(row_factory=class_row(Tenant))
     await cursor.execute(
         """
-        SELECT tenant_id AS id, name, plan, region, suspended_at FROM tenants WHERE tenant_id = %s
+        SELECT tenant_id AS id, name, plan, region, zone, suspended_at FROM tenants WHERE tenant_id = %s
         FOR NO KEY UPDATE
         """,
         [tenant_id],
@@ -109,15 +112,15 @@ async def lock_tenant(conn: Connection, tenant_id: str) -> Tenant | None:
     return await cursor.fetchone()
 
 
-async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
+async def insert_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str, zone: str) -> bool:
     """Adds the tenant unless it exists; whether it was added."""
     cursor = await conn.execute(
         """
-        INSERT INTO tenants (tenant_id, name, plan, region) VALUES (%s, %s, %s, %s)
+        INSERT INTO tenants (tenant_id, name, plan, region, zone) VALUES (%s, %s, %s, %s, %s)
         ON CONFLICT DO NOTHING
         RETURNING tenant_id
         """,
-        [tenant_id, name, plan, region],
+        [tenant_id, name, plan, region, zone],
     )
     return await cursor.fetchone() is not None
 

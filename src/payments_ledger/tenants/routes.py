@@ -263,7 +263,12 @@ def _audit_document(entry: queries.AuditEntry) -> AuditDocument:
 
 def _tenant(tenant: queries.Tenant) -> TenantDocument:
     return TenantDocument(
-        id=tenant.id, name=tenant.name, plan=tenant.plan, region=tenant.region, suspended_at=tenant.suspended_at
+        id=tenant.id,
+        name=tenant.name,
+        plan=tenant.plan,
+        region=tenant.region,
+        zone=tenant.zone,
+        suspended_at=tenant.suspended_at,
     )
 
 

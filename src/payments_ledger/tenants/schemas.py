@@ -124,7 +124,7 @@ class Roles(Body):
 
 
 class TenantDocument(BaseModel):
-    """`suspended_at` is null for a tenant whose users may use it."""
+    """`zone` says when the days of its books begin. `suspended_at` is null for a tenant whose users may use it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -134,6 +134,7 @@ class TenantDocument(BaseModel):
                     "name": "Demo",
                     "plan": "pro",
                     "region": "region-a",
+                    "zone": "America/Sao_Paulo",
                     "suspended_at": "2026-01-31T12:00:00Z",
                 }
             ]
@@ -144,6 +145,7 @@ class TenantDocument(BaseModel):
     name: str
     plan: str
     region: str
+    zone: str
     suspended_at: datetime | None
 
 

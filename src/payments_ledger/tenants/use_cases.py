@@ -9,6 +9,7 @@ from payments_ledger.access.policy import DEFAULT_POLICIES, ROLE_PERMISSIONS, Ef
 from payments_ledger.access.queries import delete_policy as remove_policy
 from payments_ledger.access.queries import list_policies, put_policies
 from payments_ledger.access.tokens import EVERY_TENANT
+from payments_ledger.access.zones import is_same_everywhere
 from payments_ledger.commit.audit import AuditRecord, Origin, change, defer_audit
 from payments_ledger.errors import (
     Invalid,
@@ -34,6 +35,8 @@ POLICIES_MAX = 100
 # Where the other service names none: the least of everything.
 PLAN_DEFAULT = "free"
 REGION_DEFAULT = "unknown"
+# Where the days of a new tenant's books begin and end, unless it says otherwise: most of them are in Brazil.
+ZONE_DEFAULT = "America/Sao_Paulo"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -48,6 +51,7 @@ class AddTenant:
     name: str
     plan: str
     region: str
+    zone: str
     administrator: Administrator
 
 
@@ -62,23 +66,28 @@ class SetTenantSuspended:
 
 @dataclass(frozen=True, slots=True)
 class SynchronizeTenant:
-    """A tenant as another service describes it; None is what it does not mention."""
+    """A tenant as another service describes it; None is what it does not mention. Its zone never changes."""
 
     tenant_id: str
     name: str | None
     plan: str | None
     region: str | None
+    zone: str | None
     updates: bool
     suspends: bool
     origin: Origin
 
 
-async def begin_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str, region: str) -> bool:
+async def begin_tenant(
+    conn: Connection, *, tenant_id: str, name: str, plan: str, region: str, zone: str = ZONE_DEFAULT
+) -> bool:
     """Adds a tenant with the roles, policies and accounts that every tenant begins with; whether it is new.
 
-    One that exists keeps its own policies, and gets what it lacks of the rest.
+    One that exists keeps its zone and its own policies, and gets what it lacks of the rest. Raises Invalid of the zone.
     """
-    is_new = await queries.insert_tenant(conn, tenant_id=tenant_id, name=name, plan=plan, region=region)
+    if not is_same_everywhere(zone):
+        raise Invalid("zone", "This is no IANA time zone such as America/Sao_Paulo.")
+    is_new = await queries.insert_tenant(conn, tenant_id=tenant_id, name=name, plan=plan, region=region, zone=zone)
     if is_new:
         await put_policies(conn, tenant_id, DEFAULT_POLICIES)
     await queries.insert_roles(conn, tenant_id, ROLE_PERMISSIONS)
@@ -88,8 +97,8 @@ async def begin_tenant(conn: Connection, *, tenant_id: str, name: str, plan: str
 
 
 async def _add_tenant(conn: Connection, command: AddTenant) -> Tenant:
-    """Raises TenantExists."""
-    terms = {"name": command.name, "plan": command.plan, "region": command.region}
+    """Raises TenantExists, or Invalid of the zone."""
+    terms = {"name": command.name, "plan": command.plan, "region": command.region, "zone": command.zone}
     if not await begin_tenant(conn, tenant_id=command.tenant_id, **terms):
         raise TenantExists
     audit_change(conn, command, "tenant.create", command.tenant_id, change(None, terms))
@@ -131,6 +140,7 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
             name=command.name or command.tenant_id,
             plan=command.plan or PLAN_DEFAULT,
             region=command.region or REGION_DEFAULT,
+            zone=command.zone or ZONE_DEFAULT,
         )
         if command.updates:
             await queries.update_tenant(
@@ -143,7 +153,7 @@ async def synchronize_tenants(conn: Connection, commands: Sequence[SynchronizeTe
 
 
 def _synchronization(command: SynchronizeTenant) -> AuditRecord:
-    terms = {"name": command.name, "plan": command.plan, "region": command.region}
+    terms = {"name": command.name, "plan": command.plan, "region": command.region, "zone": command.zone}
     action = "tenant.suspend" if command.suspends else "tenant.update" if command.updates else "tenant.create"
     return AuditRecord(command.tenant_id, command.origin, action, command.tenant_id, terms)
 

@@ -163,11 +163,12 @@ async def test_what_was_published_goes_out_again_only_when_that_is_asked_for(
 
 async def test_a_tenant_that_is_added_can_be_worked_in_at_once(owner: Database, database: Database) -> None:
     tenant = f"tenant-{uuid4()}"
-    added = await create_tenant(owner, OPERATOR, tenant_id=tenant, name="New", plan="pro", region="region-a")
+    terms = {"tenant_id": tenant, "name": "New", "plan": "pro", "region": "region-a", "zone": "UTC"}
+    added = await create_tenant(owner, OPERATOR, **terms)
     assert added in await list_tenants(owner)
     await settle_a_payment(database, tenant)
     with pytest.raises(TenantExists):
-        await create_tenant(owner, OPERATOR, tenant_id=tenant, name="New", plan="pro", region="region-a")
+        await create_tenant(owner, OPERATOR, **terms)
 
 
 async def test_users_are_added_disabled_and_given_roles_and_the_audit_log_names_the_operator(

@@ -12,6 +12,7 @@ TABLES = (
     "ledger_entries",
     "ledger_postings",
     "account_totals",
+    "account_shifted_totals",
     "outbox_events",
     "idempotency_keys",
     "audit_log",

@@ -248,7 +248,7 @@ CASES: dict[str, Case] = {
         conn, w.tenant_id, name="x", plan=None, region=None
     ),
     "tenants.insert_tenant": lambda conn, w: tenants_queries.insert_tenant(
-        conn, tenant_id=w.tenant_id, name="x", plan="x", region="x"
+        conn, tenant_id=w.tenant_id, name="x", plan="x", region="x", zone="UTC"
     ),
 }
 

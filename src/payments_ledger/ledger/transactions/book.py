@@ -61,7 +61,8 @@ class Change:
 class Book:
     """Everything that the commands of a batch are about, as it is at the time `now`.
 
-    `balances` are those that are kept and those that conditions ask for; an account without one has no limit.
+    `balances` are those that are kept and those that conditions ask for; an account without one has no limit. `zones`
+    are those of the tenants; one that is not in it has UTC.
     """
 
     now: datetime
@@ -69,6 +70,7 @@ class Book:
     balances: dict[BalanceKey, RunningBalance] = field(default_factory=dict)
     transactions: dict[Key, Transaction] = field(default_factory=dict)
     references: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     def fork(self) -> Self:
         """A book of the same content, for changes that may have to be forgotten together."""
@@ -121,6 +123,7 @@ class Book:
             expires_at=new.expires_at,
             posted_at=None if new.is_pending else self.now,
             balances_after=_shown(balances.values()),
+            zone=self.zones.get(tenant_id, "UTC"),
         )
         return Change(transaction, None, balances)
 
@@ -195,6 +198,7 @@ class Book:
             reverses=first.id,
             reason=reason,
             balances_after=_shown(balances.values()),
+            zone=first.zone,
         )
         return Change(reversal, None, balances, first)
 

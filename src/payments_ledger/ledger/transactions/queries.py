@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncCursor
 from psycopg.rows import class_row, dict_row
 
 from payments_ledger.ledger.accounts import Side
@@ -133,6 +134,13 @@ async def list_due_holds(conn: Connection, limit: int) -> list[DueHold]:
         [limit],
     )
     return await cursor.fetchall()
+
+
+async def request_zones(conn: Connection, tenant_ids: Collection[str]) -> AsyncCursor[tuple[str, str]]:
+    """Will have (tenant, zone) of each tenant; whoever fetches them later waits for them together with the rest."""
+    return await conn.cursor(binary=True).execute(
+        "SELECT tenant_id, zone FROM tenants WHERE tenant_id = ANY (%s::text[])", [list(tenant_ids)]
+    )
 
 
 async def find_references(conn: Connection, references: Collection[tuple[str, str]]) -> dict[tuple[str, str], UUID]:
@@ -388,8 +396,9 @@ async def _find_rows(conn: Connection, tenant_id: str, ids: Collection[UUID]) ->
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute(
         """
-        SELECT found.*, reversal.id AS reversed_by
+        SELECT found.*, reversal.id AS reversed_by, tenants.zone
         FROM ledger_transactions AS found
+        JOIN tenants ON tenants.tenant_id = found.tenant_id
         LEFT JOIN ledger_transactions AS reversal
           ON reversal.tenant_id = %(tenant_id)s AND reversal.reverses = found.id
         WHERE found.tenant_id = %(tenant_id)s AND found.id = ANY (%(ids)s::uuid[])
@@ -459,6 +468,7 @@ def _transaction(row: dict[str, Any], postings: tuple[Posting, ...], held: tuple
         reversed_by=row["reversed_by"],
         reason=row["reason"],
         balances_after=_balances_from_json(row["balances_after"] or ()),
+        zone=row["zone"],
     )
 
 

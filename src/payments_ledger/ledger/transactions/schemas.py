@@ -420,7 +420,7 @@ def show_transaction(transaction: Transaction, *, is_dry_run: bool = False) -> T
         ],
         recorded_at=transaction.recorded_at,
         effective_at=transaction.effective_at,
-        book_date=transaction.effective_at.date().isoformat(),
+        book_date=transaction.book_date.isoformat(),
         expires_at=transaction.expires_at,
         metadata=dict(transaction.metadata),
         reverses=_text(transaction.reverses),

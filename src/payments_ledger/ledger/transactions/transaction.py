@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from payments_ledger.ledger import entry
 from payments_ledger.ledger.balances.balance import RunningBalance
@@ -69,7 +70,7 @@ class Transaction:
     """A transaction of one tenant; `version` counts its events.
 
     `postings` are in the books if it is POSTED; `held` is what a hold began with, () if it never was one. The entry has
-    the transaction's id, and the time `posted_at`.
+    the transaction's id, and the time `posted_at`. `zone` is the tenant's.
     """
 
     tenant_id: str
@@ -91,11 +92,17 @@ class Transaction:
     reversed_by: UUID | None = None
     reason: str | None = None
     balances_after: tuple[RunningBalance, ...] = ()
+    zone: str = "UTC"
 
     @property
     def key(self) -> tuple[str, UUID]:
         """Tenant and id."""
         return self.tenant_id, self.id
+
+    @property
+    def book_date(self) -> date:
+        """The date of its effective time in the tenant's zone."""
+        return self.effective_at.astimezone(ZoneInfo(self.zone)).date()
 
     @property
     def released(self) -> tuple[Posting, ...]:

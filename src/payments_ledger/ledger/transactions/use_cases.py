@@ -196,6 +196,7 @@ async def _open_book(conn: Connection, commands: Sequence[BookCommand]) -> tuple
         for command in commands
         if not isinstance(command, RecordTransactions)
     }
+    zones = await queries.request_zones(conn, {command.tenant_id for command in commands})
     transactions = await queries.lock_transactions(conn, named) if named else {}
     touched = _touched(new, transactions.values())
     expired = [key for key in await queries.find_expired_holds(conn, _codes_of(touched)) if key not in named]
@@ -207,7 +208,7 @@ async def _open_book(conn: Connection, commands: Sequence[BookCommand]) -> tuple
     accounts = await lock_accounts(conn, {key[:2] for key in touched}, alone=bool(missing))
     if missing:
         await make_balances(conn, missing, ((tenant_id, account) for (tenant_id, _), account in accounts.items()))
-    book = Book(now, accounts, await lock_balances(conn, touched), transactions)
+    book = Book(now, accounts, await lock_balances(conn, touched), transactions, zones=dict(await zones.fetchall()))
     await _look_up(conn, book, new)
     return book, expired
 
@@ -353,6 +354,7 @@ def _entry(change: Change, origin: Origin) -> Entry:
         source_id=transaction.id,
         correlation_id=origin.trace.correlation_id,
         postings=transaction.postings,
+        effective_at=transaction.effective_at,
     )
 
 
