@@ -16,6 +16,7 @@ from payments_ledger.access.resources import Resources, provide
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.ledger.chart import routes as chart_routes
 from payments_ledger.ledger.currencies import keep_currencies, try_to_load
+from payments_ledger.ledger.reports import routes as reports_routes
 from payments_ledger.ledger.transactions import routes as transactions_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.process import failpoints
@@ -102,6 +103,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
         ledger_routes.router,
         chart_routes.router,
         transactions_routes.router,
+        reports_routes.router,
         tenants_routes.router,
         health.router_of(checks),
         metrics_page.router,

@@ -16,6 +16,7 @@ from payments_ledger.money import Money
 from payments_ledger.postgres.database import Connection
 
 # A book date is the date of the effective time in the tenant's zone; NULL if it is the UTC day of the recording.
+# Entries of a tenant that cannot be seen are refused, not left out: so tenants are joined from the left.
 _BOOK_DATE = """
     nullif((coalesce(effective_at, %(posted_at)s) AT TIME ZONE tenants.zone)::date,
            (%(posted_at)s AT TIME ZONE 'UTC')::date)
@@ -56,7 +57,7 @@ _INSERT_ENTRIES = f"""
     FROM unnest(%(tenant_ids)s::text[], %(ids)s::uuid[], %(kinds)s::text[], %(source_ids)s::uuid[],
                 %(correlation_ids)s::text[], %(subject_ids)s::uuid[], %(effective_at)s::timestamptz[])
          AS entry (tenant_id, id, kind, source_id, correlation_id, subject_id, effective_at)
-    JOIN tenants USING (tenant_id)
+    LEFT JOIN tenants USING (tenant_id)
     RETURNING 1
 """  # noqa: S608
 
@@ -95,7 +96,7 @@ _INSERT_POSTINGS = f"""
                     %(debit_accounts)s::text[], %(credit_accounts)s::text[], %(currencies)s::text[],
                     %(amounts)s::bigint[], %(effective_at)s::timestamptz[])
              AS posting (tenant_id, entry_id, position, debit_account, credit_account, currency, amount, effective_at)
-        JOIN tenants USING (tenant_id)
+        LEFT JOIN tenants USING (tenant_id)
         RETURNING *
     ), sides AS (
         SELECT tenant_id, debit_account AS account, currency, posted_at, book_date, amount AS debit, 0 AS credit

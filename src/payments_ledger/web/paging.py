@@ -45,6 +45,11 @@ class Page:
         return self._cursors.read_text(self._purpose, self._cursor) if self._cursor else None
 
     @property
+    def limit(self) -> int:
+        """How many rows the page shows at most."""
+        return self._limit
+
+    @property
     def rows_wanted(self) -> int:
         """One more than the page shows, which tells whether there is a next page."""
         return self._limit + 1
@@ -68,6 +73,15 @@ class Page:
         if len(rows) > self._limit:
             response.headers["Link"] = self._link_to_next(cursor_at(rows[self._limit - 1]))
         return response
+
+    @property
+    def after_text(self) -> str | None:
+        """As `after`, of a list whose pages leave a text to the next."""
+        return self.after_code
+
+    def lead_to_next(self, response: Response, text: str) -> None:
+        """Gives the response a link to the page that the text is left to."""
+        response.headers["Link"] = self._link_to_next(self._cursors.write_text(self._purpose, text))
 
     def _link_to_next(self, cursor: str) -> str:
         """The request as it was, but beginning at the cursor."""

@@ -1,7 +1,7 @@
 """Parameters of a request: headers, identifiers in their canonical spelling, instants with or without a zone."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from payments_ledger.errors import RepeatedHeader
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _NO_INSTANT = "must be a time such as 2026-01-31T00:00:00Z (ISO 8601; UTC without a zone)"
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,15}(Z|[+-][0-9]{2}:[0-9]{2})?)?", re.ASCII)
 
 
@@ -36,6 +37,16 @@ def parse_instant(text: object) -> datetime:
         raise ValueError(_NO_INSTANT) from None
 
 
+def parse_moment(text: object) -> datetime | date:
+    """A day, of a text such as 2026-01-31; else the instant in UTC. Raises ValueError."""
+    if isinstance(text, str) and _DAY.fullmatch(text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            raise ValueError(_NO_INSTANT) from None
+    return parse_instant(text)
+
+
 def single_header(request: Request, name: str) -> str | None:
     """A header's value, None without one; raises RepeatedHeader."""
     values = request.headers.getlist(name)
@@ -51,3 +62,5 @@ def canonical(text: str) -> str:
 
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
+# An instant, or a day of the tenant's zone.
+Moment = Annotated[datetime | date, BeforeValidator(parse_moment)]

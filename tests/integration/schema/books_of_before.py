@@ -17,6 +17,18 @@ STEPS = (
 CANCELLED = ("CANCELLED", "payment.cancelled", "payment.cancel")
 
 
+async def tenant_of_before(owner: Database, tenant: str) -> None:
+    """A tenant with the accounts that payments post to."""
+    async with owner.transaction([tenant]) as conn:
+        await conn.execute("INSERT INTO tenants (tenant_id, name, plan, region) VALUES (%s, 'x', 'x', 'x')", [tenant])
+        await conn.execute(
+            "INSERT INTO accounts (tenant_id, code, name, type) VALUES (%s, 'CASH', 'x', 'asset')", [tenant]
+        )
+        await conn.execute(
+            "INSERT INTO accounts (tenant_id, code, name, type) VALUES (%s, 'REVENUE', 'x', 'revenue')", [tenant]
+        )
+
+
 async def payment_of_before(books: Database, tenant: str, status: str = "SETTLED", *, refunded: bool = False) -> UUID:
     """A payment of BRL 100.00, CUST-1, that has come to this status, its whole amount given back if `refunded`."""
     payment_id = uuid7()

@@ -29,7 +29,7 @@ from payments_ledger.verify.audit import audit
 from payments_ledger.verify.horizon import CLOCKS_APART, find_horizon
 from tests.integration.books import ORIGIN, settle_a_payment
 from tests.integration.conftest import opened
-from tests.integration.schema.books_of_before import payment_of_before
+from tests.integration.schema.books_of_before import payment_of_before, tenant_of_before
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -373,7 +373,8 @@ async def test_what_was_there_before_is_in_the_first_month(
     with monkeypatch.context() as at_first:
         at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0010"))
         await asyncio.to_thread(migrate, url)
-    await add_the_tenant(url)
+    async with opened(Database(url, role=None, pool_size_max=1)) as owner:
+        await tenant_of_before(owner, TENANT)
     async with opened(Database(url, role=runtime_role(url), pool_size_max=1)) as books:
         await payment_of_before(books, TENANT)
         before = {

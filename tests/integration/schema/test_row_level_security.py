@@ -35,6 +35,9 @@ from payments_ledger.ledger.balances.balance import RunningBalance
 from payments_ledger.ledger.chart import queries as chart_queries
 from payments_ledger.ledger.chart.queries import AccountFilter
 from payments_ledger.ledger.period import Period
+from payments_ledger.ledger.reports import queries as reports_queries
+from payments_ledger.ledger.reports.queries import Cut
+from payments_ledger.ledger.reports.statement import By, Place
 from payments_ledger.ledger.transactions import queries as transactions_queries
 from payments_ledger.ledger.transactions.queries import Note, TransactionFilter
 from payments_ledger.ledger.transactions.transaction import Kind, Transaction
@@ -71,6 +74,7 @@ class WithoutTenantCondition(AsyncCursor[TupleRow]):
     """Executes a statement as if somebody had forgotten the tenant in it."""
 
     async def execute(self, query: Query, params: Params | None = None, **options: Any) -> Any:
+        query = query.decode() if isinstance(query, bytes) else query
         text = query.as_string(self) if isinstance(query, sql.Composable) else str(query)
         text = CONDITION.sub(_parameter_alone, text)
         return await super().execute(text.encode(), params, **options)
@@ -180,6 +184,15 @@ CASES: dict[str, Case] = {
     "chart.list_accounts": lambda conn, w: chart_queries.list_accounts(
         conn, w.tenant_id, AccountFilter(prefix="THEIRS"), after=None, limit=1000
     ),
+    "reports.find_zone": lambda conn, w: reports_queries.find_zone(conn, w.tenant_id),
+    "reports.find_cut": lambda conn, w: reports_queries.find_cut(conn, "UTC", effective_before=NOW),
+    "reports._fold": lambda conn, w: reports_queries.list_balances_as_of(
+        conn, w.tenant_id, "CASH", Cut(NOW, NOW, NOW.date(), LONG_AGO)
+    ),
+    "reports.list_lines": lambda conn, w: reports_queries.list_lines(
+        conn, w.tenant_id, "CASH", "BRL", By.EFFECTIVE, after=Place.before_all(None), end=None, limit=1000
+    ),
+    "transactions.request_zones": lambda conn, w: transactions_queries.request_zones(conn, [w.tenant_id]),
     "transactions.lock_transactions": lambda conn, w: transactions_queries.lock_transactions(conn, [w.transaction.key]),
     "transactions.find_expired_holds": lambda conn, w: transactions_queries.find_expired_holds(
         conn, {w.tenant_id: ["CASH"]}

@@ -1,4 +1,4 @@
-"""The HTTP routes of accounts: create, read, change, close and reopen, and their balances as they are now."""
+"""The HTTP routes of accounts: create, read, change, close and reopen."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from payments_ledger.access.resources import Resources, Shared
 from payments_ledger.commit.idempotency import fingerprint
 from payments_ledger.errors import AccountNotFound, Rejected
 from payments_ledger.ledger.accounts import Account, AccountState, AccountType
-from payments_ledger.ledger.balances.queries import list_limits, list_running_balances
+from payments_ledger.ledger.balances.queries import list_limits
 from payments_ledger.ledger.chart import queries
 from payments_ledger.ledger.chart.queries import AccountFilter
 from payments_ledger.ledger.chart.schemas import (
@@ -26,10 +26,8 @@ from payments_ledger.ledger.chart.schemas import (
     AccountRequest,
     Code,
     OwnerRef,
-    RunningBalanceDocument,
     account_body,
     show_account,
-    show_running_balance,
 )
 from payments_ledger.ledger.chart.use_cases import (
     ChartCommand,
@@ -40,7 +38,7 @@ from payments_ledger.ledger.chart.use_cases import (
     change_chart,
 )
 from payments_ledger.web.metadata_filter import METADATA_PARAMETER, MetadataFilter
-from payments_ledger.web.paging import Page, json_array
+from payments_ledger.web.paging import Page
 from payments_ledger.web.problems import BODY_PROBLEMS, documented
 from payments_ledger.web.routes import Route
 
@@ -154,22 +152,6 @@ async def close_account(caller: Writer, key: RequiredKey, code: AccountCode, res
 async def reopen_account(caller: Writer, key: RequiredKey, code: AccountCode, resources: Shared) -> Response:
     """Undoes a closing."""
     return await _change_state(resources, caller, ReopenAccount(caller.tenant_id, code, caller.origin), "reopen", key)
-
-
-@router.get(
-    "/{code}/balances",
-    summary="Show the balances of an account",
-    response_model=list[RunningBalanceDocument],
-    responses=READ_PROBLEMS,
-)
-async def list_account_balances(caller: Reader, code: AccountCode, resources: Shared) -> Response:
-    """One balance for each currency: what is posted, what is pending, and what is available."""
-    async with resources.database.transaction([caller.tenant_id]) as conn:
-        account = await queries.find_account(conn, caller.tenant_id, code)
-        balances = await list_running_balances(conn, caller.tenant_id, code)
-    if account is None:
-        raise AccountNotFound
-    return await json_array(map(show_running_balance, balances))
 
 
 async def _change_state(

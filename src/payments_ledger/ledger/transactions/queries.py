@@ -139,7 +139,7 @@ async def list_due_holds(conn: Connection, limit: int) -> list[DueHold]:
 async def request_zones(conn: Connection, tenant_ids: Collection[str]) -> AsyncCursor[tuple[str, str]]:
     """Will have (tenant, zone) of each tenant; whoever fetches them later waits for them together with the rest."""
     return await conn.cursor(binary=True).execute(
-        "SELECT tenant_id, zone FROM tenants WHERE tenant_id = ANY (%s::text[])", [list(tenant_ids)]
+        "SELECT tenant_id, zone FROM tenants WHERE tenant_id = ANY (%s)", [list(tenant_ids)]
     )
 
 
