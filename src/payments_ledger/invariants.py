@@ -2,6 +2,7 @@
 
 import payments_ledger.delivery.invariants as delivery
 import payments_ledger.ledger.invariants as ledger
+import payments_ledger.ledger.reports.invariants as reports
 import payments_ledger.ledger.transactions.invariants as transactions
 import payments_ledger.orders.invariants as orders
 import payments_ledger.payments.invariants as payments
@@ -15,6 +16,7 @@ INVARIANTS = (
     *ledger.INVARIANTS,
     ledger.entries_have_a_declared_kind((SETTLEMENT, REFUND, *TRANSACTION_KINDS)),
     *transactions.INVARIANTS,
+    *reports.INVARIANTS,
     *payments.INVARIANTS,
     *payment_responses.INVARIANTS,
     *refunds.INVARIANTS,
