@@ -6,8 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source scripts/servers.sh
 
 # The programs of the tests besides PostgreSQL, which is in the Python environment. Their packages have the same names.
-# docker-compose reads compose.yaml, for which it needs no engine; faketime sets a process's clock.
-servers=(docker-compose redis-server rabbitmq-server prometheus faketime)
+# docker-compose reads compose.yaml, for which it needs no engine; faketime sets a process's clock, hledger reads exports.
+servers=(docker-compose redis-server rabbitmq-server prometheus faketime hledger)
 
 ensure_servers() {
     if try_to_install "${servers[@]}"; then return; fi

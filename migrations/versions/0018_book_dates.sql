@@ -4,8 +4,8 @@
 -- No row of before is touched: NULL is "as it was recorded". A process of before goes on posting; what it posts is dated
 -- by the UTC day of its recording, which is right for every tenant of before, since their zone is UTC.
 --
--- On a million postings the five indexes take a scan each, which finds nothing to index: a payment's own postings are in
--- none of them. The two that need no new column are built first, while postings can still be read.
+-- On a million postings of payments five of the six indexes take a scan that finds nothing; the sixth, of payments, takes
+-- the longest. It and the other two that need no new column are built first, while postings can still be read.
 
 ALTER TABLE tenants
     ADD COLUMN zone text NOT NULL DEFAULT 'UTC'
@@ -16,9 +16,8 @@ CREATE TRIGGER tenant_zone_is_fixed BEFORE UPDATE ON tenants FOR EACH ROW
     EXECUTE FUNCTION refuse('a tenant''s zone never changes: its books are dated by it');
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- The postings of an account in the order of their recording. Those between the two accounts of payments are found by
--- time alone: for the tenants that have many of them they are most of what there is, and each would cost two more
--- entries of indexes.
+-- The postings of an account in the order of their recording. Those between the two accounts of payments concern both of
+-- them alike, so that one entry in an index serves for two.
 
 CREATE INDEX ledger_postings_by_debit
     ON ledger_postings (tenant_id, debit_account, currency, posted_at, entry_id, position)
@@ -26,6 +25,9 @@ CREATE INDEX ledger_postings_by_debit
 CREATE INDEX ledger_postings_by_credit
     ON ledger_postings (tenant_id, credit_account, currency, posted_at, entry_id, position)
     WHERE NOT (debit_account IN ('CASH', 'REVENUE') AND credit_account IN ('CASH', 'REVENUE'));
+CREATE INDEX ledger_postings_of_payments
+    ON ledger_postings (tenant_id, currency, posted_at, entry_id, position)
+    WHERE (debit_account IN ('CASH', 'REVENUE') AND credit_account IN ('CASH', 'REVENUE'));
 
 ALTER TABLE ledger_entries
     ADD COLUMN effective_at timestamptz,

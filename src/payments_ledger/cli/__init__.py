@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from payments_ledger.cli import (
+    books,
     database,
     dead_letters,
     outbox,
@@ -52,6 +53,9 @@ inspect = app.command(rich_help_panel="Inspect")
 inspect(status.status)
 inspect(outbox.tail)
 inspect(verify.verify)
+inspect(books.statement)
+inspect(books.report)
+inspect(books.export)
 
 app.add_typer(payments.commands, name="payments", rich_help_panel="Inspect")
 

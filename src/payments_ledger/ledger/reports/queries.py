@@ -216,7 +216,8 @@ _BACKDATED_INTO_BOOK_DAY = f"""
     AND {_BOOK_DATE} = %(book_day)s
 """
 
-# As in the indexes of migration 0018, word for word: postings between the accounts of payments are not in them.
+# As in the indexes of migration 0018, word for word. Postings between the accounts of payments have one of their own,
+# which serves both accounts: each of the two is on one side or the other of every one of them.
 _BETWEEN_ACCOUNTS_OF_PAYMENTS = "(debit_account IN ('CASH', 'REVENUE') AND credit_account IN ('CASH', 'REVENUE'))"
 _CURRENCIES = """
     currency = ANY (ARRAY(
@@ -237,11 +238,16 @@ def _sides(condition: str, code: str | None) -> list[str]:
         for column in _COLUMNS_OF_SIDE
     ]
     if code in OF_PAYMENTS:
-        found += [
-            _side(column, f"{column} = %(code)s AND {_BETWEEN_ACCOUNTS_OF_PAYMENTS} AND {condition}")
-            for column in _COLUMNS_OF_SIDE
-        ]
+        found.append(_OF_PAYMENTS.format(condition=condition))
     return found
+
+
+_OF_PAYMENTS = f"""
+    SELECT %(code)s, currency, CASE WHEN debit_account = %(code)s THEN amount ELSE 0 END,
+           CASE WHEN credit_account = %(code)s THEN amount ELSE 0 END
+    FROM ledger_postings
+    WHERE tenant_id = %(tenant_id)s AND {_CURRENCIES} AND {_BETWEEN_ACCOUNTS_OF_PAYMENTS} AND {{condition}}
+"""  # noqa: S608
 
 
 def _backdated_sides(condition: str, code: str | None) -> list[str]:
@@ -307,25 +313,32 @@ async def list_lines(
 
 
 _OF_ACCOUNT = f"""
-    SELECT {{time}} AS at, posted_at, entry_id, position, '{{side}}' AS side, amount,
+    SELECT {{time}} AS at, posted_at, entry_id, position, {{side}} AS side, amount,
            coalesce(effective_at, posted_at) AS effective_at, {_BOOK_DATE} AS book_date
     FROM ledger_postings
-    WHERE tenant_id = %(tenant_id)s AND {{side}}_account = %(code)s AND currency = %(currency)s AND {{condition}}
+    WHERE tenant_id = %(tenant_id)s AND currency = %(currency)s AND {{condition}}
     ORDER BY {{order}}posted_at, entry_id, position
     LIMIT %(limit)s
 """  # noqa: S608
 
 
+def _lines_of(side: str, condition: str, *, time: str = "posted_at", order: str = "") -> str:
+    return f"({_OF_ACCOUNT.format(time=time, order=order, side=side, condition=condition)})"
+
+
 def _lines(code: str, condition: str) -> list[str]:
     """Lines in the order of their recording, each side from the index that has it."""
-    conditions = [f"{condition} AND NOT {_BETWEEN_ACCOUNTS_OF_PAYMENTS}"]
-    if code in OF_PAYMENTS:
-        conditions.append(f"{condition} AND {_BETWEEN_ACCOUNTS_OF_PAYMENTS}")
-    return [
-        f"({_OF_ACCOUNT.format(time='posted_at', order='', side=side.value, condition=each)})"
-        for each in conditions
+    lines = [
+        _lines_of(
+            f"'{side.value}'",
+            f"{side.value}_account = %(code)s AND NOT {_BETWEEN_ACCOUNTS_OF_PAYMENTS} AND {condition}",
+        )
         for side in Side
     ]
+    if code in OF_PAYMENTS:
+        side = "CASE WHEN debit_account = %(code)s THEN 'debit' ELSE 'credit' END"
+        lines.append(_lines_of(side, f"{_BETWEEN_ACCOUNTS_OF_PAYMENTS} AND {condition}"))
+    return lines
 
 
 def _recorded_lines(code: str) -> list[str]:
@@ -348,9 +361,13 @@ def _effective_lines(code: str) -> list[str]:
                %(after_position)s::smallint)
         """,
     )
-    order = "ledger_postings.effective_at, "
     backdated = [
-        f"({_OF_ACCOUNT.format(time='effective_at', order=order, side=side.value, condition=_BACKDATED_LINES)})"
+        _lines_of(
+            f"'{side.value}'",
+            f"{side.value}_account = %(code)s AND {_BACKDATED_LINES}",
+            time="effective_at",
+            order="ledger_postings.effective_at, ",
+        )
         for side in Side
     ]
     return as_recorded + backdated
