@@ -23,4 +23,7 @@ TABLES = (
     "ledger_transaction_accounts",
     "ledger_transaction_notes",
     "account_balances",
+    "event_log",
+    "event_log_heads",
+    "event_log_reach",
 )
