@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -72,9 +73,7 @@ REFUSAL_EXAMPLE: JsonDict = json.loads(
 class PaymentIntentRequest(Body):
     """`amount` in major units (100.00), as a number or as text: exact either way, never a float."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
-
-    _money: Money
+    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
     amount: Annotated[
         Any,
@@ -97,13 +96,14 @@ class PaymentIntentRequest(Body):
         except ValidationError as error:
             refusal = invalid_body(error)
             raise together([refusal, *_refusals_of_money(value, refusal)]) from None
-        request._money = parse_money(request.amount, request.currency)
+        # Parsed now, so that its faults are reported with those of other parameters.
+        _ = request.money
         return request
 
-    @property
+    @cached_property
     def money(self) -> Money:
-        """Amount and currency, exact, of a request that was `read`."""
-        return self._money
+        """Amount and currency, exact; raises Invalid, unless the request was `read`."""
+        return parse_money(self.amount, self.currency)
 
 
 class PaymentIntent(BaseModel):
