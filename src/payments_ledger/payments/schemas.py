@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -87,9 +88,7 @@ class PaymentIntentRequest(Body):
     confirmed, a manual one not captured.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
-
-    _money: Money
+    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
     amount: UnparsedAmount
     currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
@@ -112,13 +111,14 @@ class PaymentIntentRequest(Body):
         except ValidationError as error:
             refusal = invalid_body(error)
             raise together([refusal, *_refusals_of_money(value, refusal)]) from None
-        request._money = parse_money(request.amount, request.currency)
+        # Parsed now, so that its faults are reported with those of other parameters.
+        _ = request.money
         return request
 
-    @property
+    @cached_property
     def money(self) -> Money:
-        """Amount and currency, exact, of a request that was `read`."""
-        return self._money
+        """Amount and currency, exact; raises Invalid, unless the request was `read`."""
+        return parse_money(self.amount, self.currency)
 
     @property
     def terms(self) -> Terms:
