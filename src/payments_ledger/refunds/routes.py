@@ -43,7 +43,7 @@ router = APIRouter(tags=["refunds"], route_class=Route)
 Reader = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_READ))]
 Refunder = Annotated[Caller, Depends(caller_with(Permission.PAYMENTS_REFUND))]
 RefundId = Annotated[CanonicalUUID, Path(description="The refund", examples=[REFUND_EXAMPLE["id"]])]
-RefundsPage = Annotated[Page, Depends(page_of("refunds"))]
+RefundsPage = Annotated[Page, Depends(page_of("refunds", is_filtered=True))]
 
 # Of a refund without a body.
 _ALL_THAT_IS_LEFT = RefundRequest()

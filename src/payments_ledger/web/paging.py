@@ -56,7 +56,8 @@ class Page:
 
     def _link_to_next(self, cursor: str) -> str:
         """The request as it was, but beginning at the cursor."""
-        parameters = [(name, value) for name, value in parse_qsl(self._url.query) if name != "cursor"]
+        sent = parse_qsl(self._url.query, keep_blank_values=True)
+        parameters = [(name, value) for name, value in sent if name != "cursor"]
         return f'<{self._url.path}?{urlencode([*parameters, ("cursor", cursor)])}>; rel="next"'
 
 

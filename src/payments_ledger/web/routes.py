@@ -22,6 +22,9 @@ from payments_ledger.validation.faults import FAULTS_MAX, NAME_LENGTH_MAX, UNKNO
 from payments_ledger.web.bodies import BODY_BYTES_MAX, Body, read_body
 from payments_ledger.web.parameters import single_header
 
+# The attribute of a dependency that reads query parameters of any name with this beginning.
+QUERY_PREFIX = "query_prefix"
+
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
@@ -135,6 +138,7 @@ class _Plan:
     def __init__(self, function: Callable[..., Any], path_names: Iterable[str]) -> None:
         self._path_names = frozenset(path_names)
         self._query_names: set[str] = set()
+        self._query_prefixes: list[str] = []
         self._steps: dict[object, _Step] = {}
         self._last = self._call(function)
 
@@ -158,12 +162,18 @@ class _Plan:
         return await result if self._last.is_awaited else result
 
     def _unknown_parameters(self, request: Request) -> list[Invalid]:
-        names = sorted(request.query_params.keys() - self._query_names)[:FAULTS_MAX]
+        names = sorted(
+            name
+            for name in request.query_params.keys() - self._query_names
+            if not name.startswith(tuple(self._query_prefixes))
+        )[:FAULTS_MAX]
         faults = [Fault(UNKNOWN, parameter=name[:NAME_LENGTH_MAX]) for name in names]
         return [InvalidRequest(faults)] if faults else []
 
     def _call(self, function: Callable[..., Any]) -> _Step:
         """The step that calls the function. Those that read its arguments are in the plan then."""
+        if prefix := getattr(function, QUERY_PREFIX, None):
+            self._query_prefixes.append(prefix)
         called = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
         hints = get_type_hints(called, include_extras=True)
         keys = {
@@ -203,7 +213,9 @@ class _Plan:
         return Body
 
     def _add_field(self, parameter: inspect.Parameter, hint: Any, source: type[params.Param], name: str) -> object:
-        field = _Field(name, source, TypeAdapter(hint), parameter.default)
+        kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        is_repeatable = source is params.Query and get_origin(kind) is tuple
+        field = _Field(name, source, TypeAdapter(hint), parameter.default, is_repeatable)
         if source is params.Query:
             self._query_names.add(name)
         self._steps[field] = _Step(field.read)
@@ -212,12 +224,13 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Field:
-    """One parameter of path, query or headers, required without a `default`."""
+    """One parameter of path, query or headers, required without a `default`; a query's tuple may be repeated."""
 
     name: str
     source: type[params.Param]
     adapter: TypeAdapter[Any]
     default: Any
+    is_repeatable: bool = False
 
     def read(self, request: Request, _: _Values) -> Any:
         """Raises MissingHeader, RepeatedHeader or InvalidHeader; InvalidRequest for what stands in path or query."""
@@ -236,12 +249,14 @@ class _Field:
             raise InvalidHeader(self.name, f"{self.name} {detail}.")
         raise self._invalid(detail)
 
-    def _find(self, request: Request) -> str | None:
+    def _find(self, request: Request) -> str | list[str] | None:
         if self.source is params.Path:
             return str(request.path_params[self.name])
         if self.source is params.Header:
             return single_header(request, self.name)
         values = request.query_params.getlist(self.name)
+        if self.is_repeatable:
+            return values or None
         if len(values) > 1:
             raise self._invalid("was sent more than once")
         return values[0] if values else None

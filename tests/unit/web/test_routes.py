@@ -20,7 +20,7 @@ from payments_ledger.errors import (
     Unauthenticated,
 )
 from payments_ledger.web.bodies import Body
-from payments_ledger.web.routes import DirectRoutes, Route, UpTo
+from payments_ledger.web.routes import QUERY_PREFIX, DirectRoutes, Route, UpTo
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +80,22 @@ async def find(
     return [Receipt(text=f"{user} {name} {limit} {double} {colour}")]
 
 
+def marks(request: Request) -> dict[str, str]:
+    return {name: value for name, value in request.query_params.items() if name.startswith("mark.")}
+
+
+setattr(marks, QUERY_PREFIX, "mark.")
+
+
+@router.get("/search")
+async def search(
+    user: Annotated[str, Depends(who)],
+    marks: Annotated[dict[str, str], Depends(marks)],
+    sizes: Annotated[tuple[int, ...], Query(alias="size")] = (),
+) -> Receipt:
+    return Receipt(text=f"{user} {sizes} {marks}")
+
+
 @router.post("/all")
 async def create_all() -> Response:
     return Response("all")
@@ -128,6 +144,21 @@ async def test_a_dependency_is_called_once_for_a_request(client: httpx.AsyncClie
     assert calls == ["who"]
 
 
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("", "ann () {}"),
+        ("size=3", "ann (3,) {}"),
+        ("size=3&mark.a=x&size=1&mark.b=", "ann (3, 1) {'mark.a': 'x', 'mark.b': ''}"),
+    ],
+)
+async def test_a_tuple_of_the_query_may_be_repeated_and_a_family_of_names_is_its_dependencys(
+    client: httpx.AsyncClient, query: str, read: str
+) -> None:
+    answer = await client.get(f"/things/search?{query}")
+    assert answer.json() == {"text": read}
+
+
 JSON = {"Content-Type": "application/json"}
 NUMBER = "number: must be a whole number"
 
@@ -148,6 +179,8 @@ NUMBER = "number: must be a whole number"
         ("GET", "/things?limit=0&size=1", {}, (422, "limit: must be at least 1; size: is not known here")),
         ("GET", "/things?limit=1&limit=2", {}, (422, "limit: was sent more than once")),
         ("GET", "/things?limit=13&b=1", {}, (422, f"limit: {InvalidParameter.message}; b: is not known here")),
+        ("GET", "/things/search?size=1&size=x", {}, (422, "size: must be a whole number")),
+        ("GET", "/things/search?mark=1&marks.a=1", {}, (422, "mark: is not known here; marks.a: is not known here")),
         ("DELETE", "/things/x", {}, (400, MissingHeader.__name__)),
         ("DELETE", "/things/1", {"headers": [("X-Needed", "1"), ("X-Needed", "2")]}, (400, RepeatedHeader.__name__)),
         ("DELETE", "/nothing", {}, (404, "Not Found")),
@@ -180,6 +213,8 @@ async def test_a_method_that_a_path_does_not_have_is_told_those_that_it_has(
 async def test_the_document_describes_what_is_read_and_answered(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert [parameter["name"] for parameter in paths["/things"]["get"]["parameters"]] == ["color", "limit"]
+    [size] = paths["/things/search"]["get"]["parameters"]
+    assert (size["name"], size["schema"]["type"]) == ("size", "array")
     post = paths["/things/{number}"]["post"]
     assert [parameter["name"] for parameter in post["parameters"]] == ["number", "Idempotency-Key"]
     assert "Order" in str(post["requestBody"])
