@@ -144,9 +144,12 @@ _MOVES = """
     WHERE at IS NOT NULL
 """
 
+_REFUND_ID = _uuid7("ended_at + interval '1 hour'", "tenant_id || number || 'refund of'")
+
 _POSTED = f"""
-    SELECT tenant_id, id AS source_id, kind, at AS posted_at, correlation_id, currency, amount, debit, credit,
-           {_uuid7("at", "tenant_id || number || kind")} AS entry_id
+    SELECT tenant_id, CASE kind WHEN 'refund' THEN {_REFUND_ID} ELSE id END AS source_id,
+           CASE kind WHEN 'refund' THEN id END AS subject_id, kind, at AS posted_at, correlation_id, currency, amount,
+           debit, credit, {_uuid7("at", "tenant_id || number || kind")} AS entry_id
     FROM book
     CROSS JOIN LATERAL (
         VALUES ('settlement', ended_at, 'CASH', 'REVENUE'),
@@ -170,10 +173,20 @@ def _iso(at: str) -> str:
 _ROWS = (
     """
     INSERT INTO payment_intents
-        (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at)
-    SELECT tenant_id, id, amount, currency, status, 1 + num_nonnulls(authorized_at, ended_at), customer_ref, order_id,
-           created_at, coalesce(ended_at, created_at)
+        (tenant_id, id, amount, currency, status, version, customer_ref, order_id, created_at, updated_at,
+         amount_refunded)
+    SELECT tenant_id, id, amount, currency, status, 1 + num_nonnulls(authorized_at, ended_at) + refunded::integer,
+           customer_ref, order_id, created_at,
+           coalesce(ended_at, created_at) + CASE WHEN refunded THEN interval '1 hour' ELSE '0' END,
+           CASE WHEN refunded THEN amount ELSE 0 END
     FROM book
+    """,
+    f"""
+    INSERT INTO payment_refunds (tenant_id, id, payment_id, amount, currency, status, reason, created_at)
+    SELECT tenant_id, {_REFUND_ID}, id, amount, currency, 'SUCCEEDED',
+           CASE WHEN order_id IS NOT NULL THEN 'order_cancelled' END, ended_at + interval '1 hour'
+    FROM book
+    WHERE refunded
     """,
     """
     INSERT INTO orders (tenant_id, order_id, cancelled_at, created_at)
@@ -181,8 +194,8 @@ _ROWS = (
     FROM book WHERE order_id IS NOT NULL
     """,
     f"""
-    INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id)
-    SELECT tenant_id, posted_at, entry_id, kind, source_id, correlation_id FROM ({_POSTED}) AS posted
+    INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, subject_id, correlation_id)
+    SELECT tenant_id, posted_at, entry_id, kind, source_id, subject_id, correlation_id FROM ({_POSTED}) AS posted
     """,
     f"""
     INSERT INTO ledger_postings
@@ -206,7 +219,7 @@ _ROWS = (
             || '","order_id":' || coalesce('"' || order_id || '"', 'null')
             || ',"correlation_id":"' || correlation_id || '","occurred_at":"' || {_iso("at")}
             || CASE event_type WHEN 'payment.refunded' THEN
-                   '","refund_id":"' || {_uuid7("at", "tenant_id || number || 'refund'")} ELSE '' END
+                   '","refund_id":"' || {_REFUND_ID} ELSE '' END
             || '"}}')::json,
            ('{{"X-Correlation-Id": "' || correlation_id || '", "X-Tenant-Id": "' || tenant_id || '"}}')::json,
            at, 1, at, at + interval '0.1 seconds'

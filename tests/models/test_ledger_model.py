@@ -11,6 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +20,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from uuid_utils.compat import uuid7
 
 from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.commit.idempotency import Key as IdempotencyKey
@@ -26,29 +29,37 @@ from payments_ledger.demo.seed import add_tenant
 from payments_ledger.errors import Rejected
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
-from payments_ledger.ledger.entry import Entry
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.queries import insert_accounts, list_balances
 from payments_ledger.money import AMOUNT_MAX, Money, format_amount
 from payments_ledger.orders.use_cases import Cancelled, CancelOrder, Paid, PayOrder, change_orders
-from payments_ledger.payments.payment import Payment
+from payments_ledger.payments.payment import CaptureMethod, Failure, Payment, Terms
 from payments_ledger.payments.routes import CONFIRM, CREATE, PATH
 from payments_ledger.payments.use_cases import (
+    AnnotatePayment,
     CancelPayment,
+    CapturePayment,
     ConfirmPayment,
     CreatePayments,
-    RefundPayment,
+    ExpirePayment,
+    FailPayment,
+    NewPayment,
     SettlePayment,
+    annotate_payments,
     cancel_payments,
+    capture_payments,
     confirm_payments,
-    refund_payments,
+    expire_payments,
+    fail_payments,
     settle_payments,
 )
 from payments_ledger.postgres.database import Connection, Database
 from payments_ledger.postgres.roles import auditor_role, runtime_role
+from payments_ledger.refunds.refund import Refund
+from payments_ledger.refunds.use_cases import RefundPayment, refund_payments
 from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import examine
-from tests.integration.books import ORIGIN, creation, only_payment
+from tests.integration.books import ORIGIN, only_payment
 from tests.models.model import Key, Model, Outcome
 from tests.profiles import examples
 from tests.services import PostgresServer
@@ -91,13 +102,16 @@ tenants = st.integers(0, 1)
 moneys = st.builds(Money, st.integers(1, 10**9) | st.just(AMOUNT_MAX), st.sampled_from(("BRL", "JPY", "KWD")))
 keys = st.none() | st.sampled_from(("k-1", "k-2", "k-3"))
 picks = st.tuples(st.integers(0, 9), st.sampled_from((False,) * 7 + (True,)))
-moves = st.sampled_from(("confirm", "settle", "cancel", "refund"))
-UNDOES = ("cancel", "refund")
+moves = st.sampled_from(("confirm", "capture", "settle", "cancel", "fail", "expire", "refund", "refund", "annotate"))
+# Of a capture or a refund: the whole, or the whole divided by this. Of a refund also its reference.
+portions = st.none() | st.integers(1, 4)
+references = st.none() | st.sampled_from(("R-1", "R-2"))
+terms = st.sampled_from(("automatic", "automatic", "manual", "manual", "expired", "manual, expired"))
+# Until the payment has expired that was made to do so.
+EXPIRY_SECONDS = 0.02
 order_commands = st.tuples(
     st.sampled_from(("pay", "pay", "unpay")), tenants, st.sampled_from(("o-1", "o-2", "o-3")), moneys
 )
-
-TARGET = {"confirm": "AUTHORIZED", "settle": "SETTLED", "cancel": "CANCELLED"}
 
 
 @dataclass(frozen=True)
@@ -107,16 +121,28 @@ class Step:
     kind: str
     key: Key
     money: Money | None = None
+    amount: int | None = None
+    reference: str | None = None
 
     def expected(self, model: Model) -> Outcome:
-        match self.kind, self.money:
-            case "pay", Money(amount, currency):
-                return model.pay_order(self.key, amount, currency)
-            case "unpay", _:
+        match self.kind:
+            case "pay":
+                assert self.money
+                return model.pay_order(self.key, self.money.amount, self.money.currency)
+            case "unpay":
                 return model.cancel_order(self.key)
-            case "refund", _:
-                return model.refund(self.key)
-        return model.move(self.key, TARGET[self.kind])
+            case "refund":
+                return model.refund(self.key, self.amount, self.reference)
+            case "capture":
+                return model.capture(self.key, self.amount)
+            case "cancel":
+                return model.end(self.key, "CANCELLED")
+            case "fail":
+                return model.end(self.key, "FAILED")
+            case "annotate":
+                return model.annotate(self.key, self.reference)
+        outcome: Outcome = getattr(model, self.kind)(self.key)
+        return outcome
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
@@ -130,12 +156,15 @@ def apply(model: Model, steps: Sequence[Step]) -> list[Outcome]:
     return [outcomes[id(step)] for step in steps]
 
 
-def seen(outcome: Payment | Entry | Paid | Cancelled | Rejected) -> Outcome:
+def seen(outcome: Payment | Refund | Paid | Cancelled | Rejected) -> Outcome:
     match outcome:
         case Payment(status=status, version=version, money=money):
-            return ("payment", status.value, version, money.amount, money.currency)
-        case Entry(postings=(posting,)):
-            return ("refund", posting.money.amount, posting.money.currency)
+            captured = outcome.captured.amount if outcome.captured else None
+            words = tuple(sorted(outcome.metadata.items()))
+            refunded = outcome.amount_refunded
+            return ("payment", status.value, version, money.amount, money.currency, captured, refunded, words)
+        case Refund(money=money):
+            return ("refund", money.amount, money.currency)
         case Paid(payment=payment, is_new=is_new):
             return ("paid", is_new, payment.money.amount, payment.money.currency)
         case Cancelled():
@@ -159,10 +188,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.answers: dict[IdempotencyKey, tuple[Money | None, bytes]] = {}
         self.run(self._add_tenants())
 
-    @rule(batch=st.lists(st.tuples(tenants, moneys, keys), min_size=1, max_size=5))
-    def create(self, batch: list[tuple[int, Money, str | None]]) -> None:
-        requests = [self._creation(self.tenants[tenant], money, key) for tenant, money, key in batch]
+    @rule(batch=st.lists(st.tuples(tenants, moneys, keys, terms), min_size=1, max_size=5))
+    def create(self, batch: list[tuple[int, Money, str | None, str]]) -> None:
+        requests = [self._creation(self.tenants[tenant], money, key, kind) for tenant, money, key, kind in batch]
         answers = self.run(self._in_one_transaction(respond_once, requests))
+        if any("expired" in kind for *_, kind in batch):
+            self.run(asyncio.sleep(EXPIRY_SECONDS))
         for request, answer in zip(requests, answers, strict=True):
             wanted = only_payment(request.command)
             money = wanted.money
@@ -170,7 +201,9 @@ class LedgerMachine(RuleBasedStateMachine):
             if first is None:
                 assert isinstance(answer, StoredResponse)
                 key = (request.tenant_id, str(wanted.id))
-                _, *shown = self.model.create(key, money.amount, money.currency)
+                is_manual = wanted.terms.capture_method is CaptureMethod.MANUAL
+                expires = wanted.terms.expires_at is not None
+                _, *shown = self.model.create(key, money.amount, money.currency, is_manual, expires)
                 self._expect_body(answer, key[1], shown)
                 if request.key:
                     self.answers[request.key] = (money, answer.body)
@@ -193,25 +226,25 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert answer.replayed
                 assert answer.body == self.answers[request.key][1]
                 continue
-            kind, *shown = self.model.move(key, "AUTHORIZED")
+            kind, *shown = self.model.confirm(key)
             if kind == "payment":
                 self._expect_body(answer, str(self.ids[key]), shown)
             else:
-                expected = {"PaymentNotFound": (404, "payment_not_found"), "AlreadyMoved": (409, "already_moved")}
-                found = (answer.status, json.loads(answer.body)["code"])
-                assert found == expected.get(str(shown[0]), (409, "illegal_move"))
+                expected = {
+                    "PaymentNotFound": (404, "payment_not_found"),
+                    "AlreadyMoved": (409, "already_moved"),
+                    "PaymentExpired": (409, "payment_expired"),
+                    "IllegalMove": (409, "illegal_move"),
+                }
+                assert (answer.status, json.loads(answer.body)["code"]) == expected[str(shown[0])]
             if request.key:
                 self.answers[request.key] = (None, answer.body)
 
     @precondition(lambda self: self.names)
-    @rule(kind=moves, batch=st.lists(picks, min_size=1, max_size=6))
-    def move(self, kind: str, batch: list[tuple[int, bool]]) -> None:
-        steps = [Step(kind, self._picked(pick)) for pick in batch]
-        if kind in UNDOES:
-            # What is paid for an order is undone by the order's cancellation alone, and the audit says so.
-            steps = [step for step in steps if step.key not in self.model.orders]
-        if steps:
-            assert self.run(self._batch(steps)) == apply(self.model, steps)
+    @rule(kind=moves, batch=st.lists(st.tuples(picks, portions, references), min_size=1, max_size=6))
+    def move(self, kind: str, batch: list[tuple[tuple[int, bool], int | None, str | None]]) -> None:
+        steps = [self._step(kind, self._picked(pick), portion, reference) for pick, portion, reference in batch]
+        assert self.run(self._batch(steps)) == apply(self.model, steps)
 
     @rule(batch=st.lists(order_commands, min_size=1, max_size=6))
     def change_orders(self, batch: list[tuple[str, int, str, Money]]) -> None:
@@ -220,6 +253,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         kinds=st.tuples(moves, moves),
+        portion=portions,
         first=st.permutations(range(4)),
         second=st.permutations(range(4)),
         orders=st.lists(order_commands, max_size=3),
@@ -227,6 +261,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def two_batches_at_once(
         self,
         kinds: tuple[str, str],
+        portion: int | None,
         first: list[int],
         second: list[int],
         orders: list[tuple[str, int, str, Money]],
@@ -234,7 +269,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """On two connections, over the same payments: the one or the other came first, and nothing in between."""
         fresh = self._ready_for(kinds[0])
         batches = [
-            [Step(kind, fresh[number]) for number in batch[:3]]
+            [self._step(kind, fresh[number], portion) for number in batch[:3]]
             for kind, batch in zip(kinds, (first, second), strict=True)
         ]
         if orders:
@@ -245,7 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(
         ready_for=moves,
         commands=st.lists(
-            st.tuples(st.just("move"), st.tuples(moves, st.integers(0, 1)))
+            st.tuples(st.just("move"), st.tuples(moves, st.integers(0, 1), portions, references))
             | st.tuples(st.just("order"), order_commands),
             min_size=2,
             max_size=5,
@@ -255,7 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Through the group commits of two processes: as if the requests had come one by one, in some order."""
         fresh = self._ready_for(ready_for)
         steps = [
-            Step(drawn[0], fresh[drawn[1]]) if what == "move" else self._order_steps([drawn])[0]
+            self._step(drawn[0], fresh[drawn[1]], *drawn[2:]) if what == "move" else self._order_steps([drawn])[0]
             for what, drawn in commands
         ]
         outcomes = self.run(self._submit(steps))
@@ -283,13 +318,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _ready_for(self, kind: str) -> list[Key]:
         """Four new payments, in the status from which the move is legal."""
-        before = {"confirm": [], "cancel": [], "settle": ["confirm"], "refund": ["confirm", "settle"]}[kind]
-        requests = [self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None) for number in range(4)]
+        before = {"settle": ["confirm"], "capture": ["confirm"], "refund": ["confirm", "settle"]}.get(kind, [])
+        agreed = "manual" if kind == "capture" else "automatic"
+        requests = [
+            self._creation(self.tenants[number % 2], Money(100 + number, "BRL"), None, agreed) for number in range(4)
+        ]
         self.run(self._in_one_transaction(respond_once, requests))
         wanted = [only_payment(request.command) for request in requests]
         fresh = [(request.tenant_id, str(new.id)) for request, new in zip(requests, wanted, strict=True)]
         for key, new in zip(fresh, wanted, strict=True):
-            self.model.create(key, new.money.amount, new.money.currency)
+            self.model.create(key, new.money.amount, new.money.currency, manual=kind == "capture")
             self.ids[key] = new.id
         self.names += fresh
         for earlier in before:
@@ -310,16 +348,26 @@ class LedgerMachine(RuleBasedStateMachine):
             for kind, tenant, order_id, money in batch
         ]
 
-    def _creation(self, tenant: str, money: Money, key: str | None) -> Keyed[CreatePayments, Any]:
+    def _step(self, kind: str, key: Key, portion: int | None, reference: str | None = None) -> Step:
+        """A part of the payment is the same whatever has happened to it."""
+        payment = self.model.payments.get(key)
+        whole = payment.amount if payment else 100
+        return Step(kind, key, None, max(1, whole // portion) if portion else None, reference)
+
+    def _creation(self, tenant: str, money: Money, key: str | None, kind: str) -> Keyed[CreatePayments, Any]:
         asked_for = str(money).encode()
+        method = CaptureMethod.MANUAL if "manual" in kind else CaptureMethod.AUTOMATIC
+        expires_at = datetime.now(UTC) + timedelta(seconds=EXPIRY_SECONDS) if "expired" in kind else None
+        new = NewPayment(uuid7(), money, "CUST-1", terms=Terms(method, expires_at))
+        command = CreatePayments(tenant, (new,), ORIGIN)
         sent_under = IdempotencyKey(tenant, "tester", f"POST {PATH}", key, asked_for, 3600) if key else None
-        return CREATE(creation(tenant, money), sent_under)
+        return CREATE.keyed(command, PATH, sent_under)
 
     def _confirmation(self, key: Key, idempotency_key: str | None) -> Keyed[ConfirmPayment, Any]:
         command = ConfirmPayment(key[0], self._id(key), ORIGIN)
         route = f"POST {PATH}/{command.payment_id}/confirm"
         sent_under = IdempotencyKey(key[0], "tester", route, idempotency_key, b"", 3600) if idempotency_key else None
-        return CONFIRM(command, sent_under)
+        return CONFIRM.keyed(command, f"{PATH}/{command.payment_id}/confirm", sent_under)
 
     def _id(self, key: Key) -> UUID:
         """Also of what is not the tenant's: the id then is another tenant's payment's."""
@@ -327,26 +375,46 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.ids.get(key) or of_anybody.get(key[1], UNKNOWN)
 
     def _expect_body(self, answer: StoredResponse, payment_id: str, shown: Sequence[Any]) -> None:
-        status, _, amount, currency = shown
+        status, _, amount, currency, *_ = shown
         body = json.loads(answer.body)
         assert not answer.replayed
         assert (body["id"], body["status"], body["amount"]) == (payment_id, status, format_amount(amount, currency))
 
     def _use_case(self, step: Step) -> tuple[UseCase[Any, Any], Any]:
         tenant, name = step.key
+        if step.kind == "pay":
+            assert step.money
+            return change_orders, PayOrder(tenant, name, step.money, ORIGIN)
+        if step.kind == "unpay":
+            return change_orders, CancelOrder(tenant, name, ORIGIN)
+        payment_id = self._id(step.key)
+        amount = self._in_major_units(step)
+        command: tuple[UseCase[Any, Any], Any]
         match step.kind:
-            case "pay":
-                assert step.money
-                return change_orders, PayOrder(tenant, name, step.money, ORIGIN)
-            case "unpay":
-                return change_orders, CancelOrder(tenant, name, ORIGIN)
             case "confirm":
-                return confirm_payments, ConfirmPayment(tenant, self._id(step.key), ORIGIN)
+                command = confirm_payments, ConfirmPayment(tenant, payment_id, ORIGIN)
+            case "capture":
+                command = capture_payments, CapturePayment(tenant, payment_id, amount, ORIGIN)
             case "settle":
-                return settle_payments, SettlePayment(tenant, self._id(step.key), ORIGIN)
+                command = settle_payments, SettlePayment(tenant, payment_id, ORIGIN)
             case "cancel":
-                return cancel_payments, CancelPayment(tenant, self._id(step.key), ORIGIN)
-        return refund_payments, RefundPayment(tenant, self._id(step.key), ORIGIN)
+                command = cancel_payments, CancelPayment(tenant, payment_id, None, ORIGIN)
+            case "fail":
+                command = fail_payments, FailPayment(tenant, payment_id, Failure("declined"), ORIGIN)
+            case "expire":
+                command = expire_payments, ExpirePayment(tenant, payment_id, ORIGIN)
+            case "annotate":
+                word = {"word": step.reference}
+                command = annotate_payments, AnnotatePayment(tenant, payment_id, None, word, ORIGIN)
+            case _:
+                command = refund_payments, RefundPayment(tenant, payment_id, amount, ORIGIN, reference=step.reference)
+        return command
+
+    def _in_major_units(self, step: Step) -> Decimal | None:
+        payment = self.model.payments.get(step.key)
+        if step.amount is None:
+            return None
+        return Decimal(format_amount(step.amount, payment.currency)) if payment else Decimal(1)
 
     async def _add_tenants(self) -> None:
         async with self.world.owner.transaction(self.tenants) as conn:
@@ -378,11 +446,11 @@ class LedgerMachine(RuleBasedStateMachine):
         payments: dict[Key, Outcome] = {}
         totals: Counter[tuple[str, str, str, str]] = Counter()
         async with self.world.runtime.transaction(self.tenants) as conn:
-            for tenant, name, payment_id, *shown in await _payments(conn):
+            for tenant, name, payment_id, *shown, metadata in await _payments(conn):
                 if (tenant, name) not in self.ids:
                     self.ids[tenant, name] = payment_id
                     self.names.append((tenant, name))
-                payments[tenant, name] = tuple(shown)
+                payments[tenant, name] = (*shown, tuple(sorted(metadata.items())))
             for tenant in self.tenants:
                 for balance in await list_balances(conn, tenant, Period()):
                     totals[tenant, balance.account, balance.currency, "debit"] += balance.debits_total
@@ -390,10 +458,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.found = payments, totals
 
     def _shown(self, model: Model) -> tuple[dict[Key, Outcome], Counter[tuple[str, str, str, str]]]:
-        payments: dict[Key, Outcome] = {
-            key: (payment.status, payment.version, payment.amount, payment.currency, payment.refunded)
-            for key, payment in model.payments.items()
-        }
+        payments: dict[Key, Outcome] = {key: payment.shown()[1:] for key, payment in model.payments.items()}
         return payments, model.totals()
 
     async def _audit(self) -> list[Any]:
@@ -419,8 +484,7 @@ async def _payments(conn: Connection) -> list[tuple[Any, ...]]:
     cursor = await conn.execute(
         """
         SELECT tenant_id, coalesce(order_id, id::text), id, status, version, amount, currency,
-               EXISTS (SELECT FROM ledger_entries AS entry
-                       WHERE entry.tenant_id = payment.tenant_id AND source_id = payment.id AND kind = 'refund')
+               amount_captured, amount_refunded, coalesce(metadata, '{}')
         FROM payment_intents AS payment
         ORDER BY created_at, id
         """

@@ -28,10 +28,16 @@ class Permission(StrEnum):
 
 ROLE_PERMISSIONS: dict[str, frozenset[Permission]] = {
     "admin": frozenset(Permission),
+    "finance": frozenset(
+        {Permission.PAYMENTS_READ, Permission.PAYMENTS_REFUND, Permission.LEDGER_READ, Permission.LEDGER_WRITE}
+    ),
     "ops": frozenset({Permission.PAYMENTS_WRITE, Permission.PAYMENTS_READ, Permission.LEDGER_READ}),
     "sales": frozenset({Permission.PAYMENTS_READ}),
 }
-"""The roles that every tenant begins with."""
+"""The roles that every tenant begins with. Migration 0016 gave finance, and its permissions, to older tenants."""
+
+MOVES_MONEY = frozenset({Permission.PAYMENTS_WRITE, Permission.PAYMENTS_REFUND, Permission.LEDGER_WRITE})
+"""What an amount can be a condition of."""
 
 
 class Effect(StrEnum):

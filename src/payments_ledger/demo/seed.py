@@ -35,6 +35,7 @@ DEMO_REGION = "region-a"
 DEMO_USERS = (
     DemoUser("admin@local", "admin123", EVERY_TENANT, "admin"),
     DemoUser("ops@demo", "ops123", "tenant_demo", "ops"),
+    DemoUser("finance@demo", "finance123", "tenant_demo", "finance"),
     DemoUser("sales@demo", "sales123", "tenant_demo", "sales"),
     DemoUser("smoke@demo", "smoke123", "tenant_smoke", "ops"),
 )

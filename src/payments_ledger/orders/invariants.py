@@ -6,12 +6,18 @@ from payments_ledger.verify.invariant import Invariant
 INVARIANTS = (
     Invariant(
         "orders_agree_with_the_books",
-        "The order of a payment exists; if it was cancelled, the payment is CANCELLED, FAILED or refunded in whole.",
+        "The order of a payment exists; if it was cancelled, the payment is CANCELLED, FAILED or refunded in whole."
+        " Nothing is undone for an order that was not.",
         PAYMENTS,
         """
         SELECT subject.tenant_id, subject.id AS payment_id, subject.status, subject.order_id,
                known.order_id AS known_order_id, known.cancelled_at, subject.amount_refunded,
                known.order_id IS NULL
+               OR known.cancelled_at IS NULL
+                  AND (subject.cancellation_reason = 'order_cancelled'
+                       OR EXISTS (SELECT FROM payment_refunds AS refund
+                                  WHERE refund.tenant_id = subject.tenant_id AND refund.payment_id = subject.id
+                                    AND refund.reason = 'order_cancelled'))
                OR known.cancelled_at IS NOT NULL
                   AND (subject.status IN ('CREATED', 'AUTHORIZED')
                        OR subject.status = 'SETTLED'

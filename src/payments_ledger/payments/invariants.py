@@ -187,6 +187,11 @@ INVARIANTS = (
                OR count(audited.id) > own.steps
                OR subject.created_at >= kept.since
                   AND coalesce(bit_or(1 << legal.sequence), 0) <> (1 << own.steps::integer + 1) - 2
+               OR subject.updated_at >= kept.since AND count(*) FILTER (WHERE legal.sequence = own.steps) <> 1
+                  AND NOT EXISTS (
+                      SELECT FROM audit_log AS later
+                      WHERE later.tenant_id = subject.tenant_id AND later.target = subject.id::text
+                        AND later.action IN ('{REFUND.action}', 'payment.annotate'))
                    AS broken
         FROM SUBJECT
         CROSS JOIN (SELECT coalesce(%(audit_since)s::timestamptz, '-infinity') AS since) AS kept
@@ -196,7 +201,8 @@ INVARIANTS = (
          AND audited.action = ANY ('{{{",".join(sorted({step.action for step in (*MOVES, CAPTURE)}))}}}')
         LEFT JOIN {_LEGAL}
           ON legal.status = subject.status AND legal.steps = own.steps AND legal.action = audited.action
-        GROUP BY subject.tenant_id, subject.id, subject.status, own.steps, subject.created_at, kept.since
+        GROUP BY subject.tenant_id, subject.id, subject.status, own.steps, subject.created_at,
+                 subject.updated_at, kept.since
         """,  # noqa: S608
     ),
     Invariant(

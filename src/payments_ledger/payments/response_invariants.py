@@ -5,11 +5,14 @@ from payments_ledger.payments.invariants import AMOUNT, CURRENCY
 from payments_ledger.verify.invariant import Invariant
 
 _PATH = "/v1/payment-intents"
-_IS_CONFIRMATION = f"subject.route LIKE 'POST {_PATH}/%%/confirm'"
-# Whether the route of a kept response is the confirmation of `payment_id`. A route is the path that was requested, with
-# the id in any case, or its template.
-_IS_ABOUT = f"""(lower(subject.route) = 'post {_PATH}/' || {{payment_id}} || '/confirm'
-                 OR subject.route LIKE 'POST {_PATH}/{{{{%%}}}}/confirm')"""
+# The last step of a route about one payment, and the status that the payment has in a response to it.
+_ACTION = f"substring(subject.route FROM '^POST {_PATH}/[^/]+/([a-z]+)$')"
+_STATUS_AFTER = """CASE action.name WHEN 'confirm' THEN 'AUTHORIZED' WHEN 'capture' THEN 'AUTHORIZED'
+                                     WHEN 'cancel' THEN 'CANCELLED' WHEN 'fail' THEN 'FAILED' END"""
+# Whether the route of a kept response is an action on `payment_id`. A route is the path that was requested, with the id
+# in any case, or its template.
+_IS_ABOUT = f"""(lower(subject.route) = 'post {_PATH}/' || {{payment_id}} || '/' || action.name
+                 OR subject.route LIKE 'POST {_PATH}/{{{{%%}}}}/' || action.name)"""
 
 INVARIANTS = (
     Invariant(
@@ -28,9 +31,10 @@ INVARIANTS = (
                       IS DISTINCT FROM ('POST {_PATH}', '{_PATH}/' || payment.id, 'CREATED')
                   ELSE
                       {_IS_ABOUT.format(payment_id="payment.id")} IS NOT TRUE
-                      OR answer.status IS DISTINCT FROM 'AUTHORIZED'
+                      OR answer.status IS DISTINCT FROM {_STATUS_AFTER} OR subject.location IS NOT NULL
                   END AS broken
         FROM SUBJECT
+        CROSS JOIN LATERAL (SELECT {_ACTION} AS name) AS action
         CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
             AS answer (id text, amount text, currency text, status text, customer_ref text)
         LEFT JOIN payment_intents AS payment
@@ -38,7 +42,8 @@ INVARIANTS = (
          AND payment.id = CASE WHEN pg_input_is_valid(answer.id, 'uuid') THEN answer.id::uuid END
         LEFT JOIN {CURRENCY} ON currency.code = payment.currency
         """,  # noqa: S608
-        f"status BETWEEN 200 AND 299 AND (route = 'POST {_PATH}' OR route LIKE 'POST {_PATH}/%%/confirm')",
+        f"""status BETWEEN 200 AND 299 AND route LIKE 'POST {_PATH}%%' AND route <> 'POST {_PATH}/batch'
+            AND route NOT LIKE '%%/refunds'""",
     ),
     Invariant(
         "kept_batches_match_the_books",
@@ -83,18 +88,24 @@ INVARIANTS = (
                payment.status AS payment_status,
                problem.status IS DISTINCT FROM subject.status::text
                OR subject.status NOT BETWEEN 400 AND 499
-               OR CASE WHEN NOT {_IS_CONFIRMATION} THEN
+               OR CASE WHEN action.name IS NULL THEN
                       'POST ' || problem.instance IS DISTINCT FROM subject.route
                   ELSE
                       {_IS_ABOUT.format(payment_id="refused.payment_id")} IS NOT TRUE
                       OR subject.status = 404 AND payment.id IS NOT NULL
-                      OR subject.status = 409 AND coalesce(payment.status, 'CREATED') = 'CREATED'
+                      OR subject.status = 409 AND CASE problem.code
+                             WHEN 'already_moved' THEN coalesce(payment.status, 'CREATED') = 'CREATED'
+                             WHEN 'illegal_move' THEN coalesce(payment.status, 'CREATED') = 'CREATED'
+                             WHEN 'payment_expired' THEN payment.expires_at IS NULL
+                             WHEN 'already_captured' THEN payment.capture_id IS NULL
+                             ELSE payment.id IS NULL END
                   END AS broken
         FROM SUBJECT
+        CROSS JOIN LATERAL (SELECT {_ACTION} AS name) AS action
         CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
-            AS problem (status text, instance text)
+            AS problem (status text, instance text, code text)
         CROSS JOIN LATERAL (
-            SELECT substring(problem.instance FROM '^{_PATH}/([^/]+)/confirm$') AS id
+            SELECT substring(problem.instance FROM '^{_PATH}/([^/]+)/[a-z]+$') AS id
         ) AS asked
         CROSS JOIN LATERAL (
             SELECT CASE WHEN pg_input_is_valid(asked.id, 'uuid') THEN asked.id::uuid END AS payment_id

@@ -1,7 +1,8 @@
 """What holds between refunds, their payments, and what is written about them: entries, events, audit rows."""
 
+from payments_ledger.commit.invariants import IDEMPOTENCY_KEYS
 from payments_ledger.ledger.invariants import ENTRIES
-from payments_ledger.payments.invariants import PAYMENTS
+from payments_ledger.payments.invariants import CURRENCY, PAYMENTS
 from payments_ledger.refunds.postings import REFUND
 from payments_ledger.verify.invariant import OF_ALL_TENANTS, Invariant, Subject
 
@@ -96,5 +97,29 @@ INVARIANTS = (
             FROM payment_refunds AS refund
             WHERE refund.tenant_id = subject.tenant_id AND refund.payment_id = subject.id) AS refunds
         """,
+    ),
+    Invariant(
+        "kept_answers_match_their_refund",
+        "Each kept 201 response to a request for a refund shows a refund of its payment, as it is in the books.",
+        IDEMPOTENCY_KEYS,
+        f"""
+        SELECT subject.tenant_id, subject.principal, subject.route, subject.key,
+               convert_from(subject.body, 'UTF8') AS answer, refund.id AS refund_id,
+               (refund.amount * currency.minor_unit)::text AS expected_amount,
+               (answer.id, answer.payment_intent_id, answer.amount, answer.currency, answer.reference, answer.status,
+                subject.status, subject.location, lower(subject.route))
+               IS DISTINCT FROM
+               (refund.id::text, refund.payment_id::text, (refund.amount * currency.minor_unit)::text, refund.currency,
+                refund.reference, refund.status, 201, '/v1/refunds/' || refund.id,
+                'post /v1/payment-intents/' || refund.payment_id || '/refunds') AS broken
+        FROM SUBJECT
+        CROSS JOIN LATERAL json_to_record(convert_from(subject.body, 'UTF8')::json)
+            AS answer (id text, payment_intent_id text, amount text, currency text, reference text, status text)
+        LEFT JOIN payment_refunds AS refund
+          ON refund.tenant_id = subject.tenant_id
+         AND refund.id = CASE WHEN pg_input_is_valid(answer.id, 'uuid') THEN answer.id::uuid END
+        LEFT JOIN {CURRENCY} ON currency.code = refund.currency
+        """,  # noqa: S608
+        "status BETWEEN 200 AND 299 AND route LIKE 'POST /v1/payment-intents/%%/refunds'",
     ),
 )

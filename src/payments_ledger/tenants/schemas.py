@@ -3,7 +3,7 @@
 Policies are flat JSON, amounts decimal strings, hours with their zone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
-from payments_ledger.access.policy import AmountRange, DailyHours, Effect, Permission, Policy
+from payments_ledger.access.policy import MOVES_MONEY, AmountRange, DailyHours, Effect, Permission, Policy
 from payments_ledger.access.zones import find_zone, is_same_everywhere
 from payments_ledger.chaos.faults import LATENCY_MS_MAX
 from payments_ledger.errors import Invalid, InvalidAmount, UnknownCurrency, together
@@ -246,9 +246,9 @@ def show_policy(policy: Policy) -> PolicyDocument:
     )
 
 
-def _amount_range(terms: AmountTerms, actions: Iterable[Permission]) -> AmountRange:
-    if set(actions) != {Permission.PAYMENTS_WRITE}:
-        raise Invalid("amount", f'Only a policy whose actions are ["{Permission.PAYMENTS_WRITE}"] can have amounts.')
+def _amount_range(terms: AmountTerms, actions: Collection[Permission]) -> AmountRange:
+    if not actions or not MOVES_MONEY.issuperset(actions):
+        raise Invalid("amount", f"Only a policy whose actions are among {', '.join(sorted(MOVES_MONEY))} has amounts.")
     try:
         exponent_of(terms.currency)
     except UnknownCurrency as error:

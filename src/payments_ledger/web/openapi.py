@@ -137,14 +137,13 @@ def _once(describe: Callable[[], Document], examples: Mapping[str, Any]) -> Call
 
 def _examples(models: Iterable[Any]) -> dict[str, Any]:
     """The models' examples by their names. Those in FastAPI's document lack every member that is null."""
-    shown = (get_args(model)[0] if get_origin(model) is list else model for model in models)
-    return {
-        model.__name__: model.model_config["json_schema_extra"]["examples"]
-        for model in shown
-        if inspect.isclass(model)
-        and issubclass(model, BaseModel)
-        and isinstance(model.model_config.get("json_schema_extra"), dict)
-    }
+    examples: dict[str, Any] = {}
+    for model in models:
+        shown = get_args(model)[0] if get_origin(model) is list else model
+        if inspect.isclass(shown) and issubclass(shown, BaseModel):
+            extra = shown.model_config.get("json_schema_extra")
+            examples |= {shown.__name__: extra["examples"]} if isinstance(extra, dict) else {}
+    return examples
 
 
 def _complete(document: Document, examples: Mapping[str, Any]) -> Document:

@@ -43,6 +43,7 @@ async def seeded(database_url: str) -> None:
         ({"email": "admin@local", "password": "admin123", "tenantId": "*"}, "*", ["admin"]),
         ({"email": "ops@demo", "password": "ops123", "tenantId": "tenant_demo"}, "tenant_demo", ["ops"]),
         ({"email": "OPS@Demo", "password": "ops123"}, "tenant_demo", ["ops"]),
+        ({"email": "finance@demo", "password": "finance123"}, "tenant_demo", ["finance"]),
         ({"email": "sales@demo", "password": "sales123", "tenantId": "tenant_demo"}, "tenant_demo", ["sales"]),
     ],
 )

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from alembic import command
 
+from payments_ledger.access.policy import ROLE_PERMISSIONS
 from payments_ledger.demo.seed import seed
 from payments_ledger.payments.lifecycle import MOVES
 from payments_ledger.postgres.database import Database, driver_url
@@ -37,7 +38,7 @@ def test_migrate_and_seed_can_be_repeated_and_started_twice_at_once(postgres: Po
     asyncio.run(seed(url))
     with psycopg.connect(driver_url(url)) as conn:
         conn.execute("SELECT set_config('payments_ledger.tenant_ids', '*,tenant_demo', true)")
-        assert conn.execute("SELECT count(*) FROM users").fetchone() == (3,)
+        assert conn.execute("SELECT count(*) FROM users").fetchone() == (4,)
 
 
 def test_tenants_from_before_policies_get_the_one_that_keeps_their_roles_working(
@@ -57,6 +58,30 @@ def test_tenants_from_before_policies_get_the_one_that_keeps_their_roles_working
         assert rows == [(tenant, "what-roles-permit", "allow", []) for tenant in ("*", "old")]
         conn.execute("SELECT set_config('payments_ledger.tenant_ids', '', false)")
         assert conn.execute("SELECT FROM tenants").fetchall() == []
+
+
+def test_older_tenants_get_the_role_finance_and_their_administrators_its_permissions(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.create_database("before_finance")
+    upgrade = command.upgrade
+    with monkeypatch.context() as at_first:
+        at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0015"))
+        migrate(url)
+    with psycopg.connect(driver_url(url)) as conn:
+        conn.execute("SELECT set_config('payments_ledger.tenant_ids', '*,old', false)")
+        conn.execute("INSERT INTO tenants VALUES ('old', 'Old', 'pro', 'region-a')")
+        conn.execute(
+            "INSERT INTO roles VALUES ('old', 'admin', '{admin,payments:read}'), ('old', 'ops', '{ledger:read}')"
+        )
+        conn.commit()
+        migrate(url)
+        rows = conn.execute("SELECT name, permissions FROM roles WHERE tenant_id = 'old' ORDER BY name").fetchall()
+    assert rows == [
+        ("admin", ["admin", "ledger:write", "payments:read", "payments:refund"]),
+        ("finance", sorted(ROLE_PERMISSIONS["finance"])),
+        ("ops", ["ledger:read"]),
+    ]
 
 
 async def test_every_table_is_under_forced_row_level_security_and_all_but_one_lead_their_key_with_the_tenant(

@@ -36,6 +36,7 @@ from tests.integration.books import (
     settle_a_payment,
 )
 from tests.integration.conftest import Api, opened
+from tests.integration.payments.lifecycle_requests import act, authorized, settle
 from tests.iso_4217 import EXPONENTS
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +68,10 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "totals_are_the_fold_of_the_postings": 4,
         "settled_payments_are_posted_once": 4,
         "entries_have_a_declared_kind": 2,
-        "entries_have_their_payment": 2,
+        "settlements_have_their_payment": 2,
+        "refund_entries_have_their_refund": 0,
+        "refunds_add_up": 4,
+        "kept_answers_match_their_refund": 0,
         "refunds_reverse_their_settlement": 0,
         "moves_are_told_without_a_gap": 4,
         "nothing_waits_too_long": 1,
@@ -88,7 +92,7 @@ POSTINGS = "entries_have_postings"
 ACCOUNTED = "postings_are_accounted_for"
 TOTALS = "totals_are_the_fold_of_the_postings"
 POSTED_ONCE = "settled_payments_are_posted_once"
-PAYMENT_OF_ENTRY = "entries_have_their_payment"
+PAYMENT_OF_ENTRY = "settlements_have_their_payment"
 KINDS = "entries_have_a_declared_kind"
 REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
@@ -101,6 +105,9 @@ BATCHES = "kept_batches_match_the_books"
 REFUSALS = "kept_refusals_match_the_books"
 PUBLISHED = "events_are_published_or_due"
 ACCOUNTS = "totals_have_their_account"
+REFUND_OF_ENTRY = "refund_entries_have_their_refund"
+REFUND_SUMS = "refunds_add_up"
+REFUND_ANSWERS = "kept_answers_match_their_refund"
 CURRENCIES = "currencies_have_the_places_of_the_standard"
 
 OURS = "tenant_id = %(tenant)s"
@@ -184,7 +191,7 @@ OF_REFUND = "entry_id = (SELECT id FROM ledger_entries WHERE tenant_id = %(tenan
     ("statement", "found_by"),
     [
         ("SELECT %(tenant)s", set()),
-        (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.refunded'", {REFUNDS}),
+        (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.refunded'", {REFUNDS, MOVES}),
         (f"UPDATE ledger_postings SET amount = amount - 1 WHERE {OURS} AND {OF_REFUND}", {REFUNDS, TOTALS}),
         (
             f"""
@@ -202,6 +209,48 @@ async def test_a_refund_that_does_not_reverse_its_settlement_is_found(
     payment = await settle_a_payment(database, tenant)
     async with database.transaction([tenant]) as conn:
         await refund_payments(conn, [RefundPayment(tenant, payment.id, None, ORIGIN)])
+    tamper(database_url, tenant, statement)
+    assert set(await broken_checks(database_url, tenant)) == found_by
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_by"),
+    [
+        ("SELECT %(tenant)s", set()),
+        (
+            f"UPDATE payment_intents SET amount_captured = 7999, amount_settled = 7999 WHERE {SETTLED}",
+            {POSTED_ONCE, EVENTS},
+        ),
+        (
+            f"UPDATE payment_intents SET capture_id = gen_random_uuid() WHERE {SETTLED}",
+            {POSTED_ONCE, PAYMENT_OF_ENTRY, REFUNDS},
+        ),
+        (f"UPDATE payment_intents SET amount_refunded = 2999 WHERE {SETTLED}", {REFUND_SUMS}),
+        (f"UPDATE payment_refunds SET amount = 2999 WHERE {OURS}", {REFUNDS, REFUND_SUMS, REFUND_ANSWERS}),
+        (f"UPDATE payment_refunds SET reference = 'other' WHERE {OURS}", {REFUND_ANSWERS}),
+        (
+            f"DELETE FROM payment_refunds WHERE {OURS}",
+            {REFUND_OF_ENTRY, REFUND_SUMS, REFUND_ANSWERS, MOVES, AUDITED},
+        ),
+        (f"DELETE FROM audit_log WHERE {OURS} AND action = 'payment.capture'", {AUDITED}),
+        (f"DELETE FROM audit_log WHERE {OURS} AND action = 'payment.refund'", {REFUNDS}),
+        (f"DELETE FROM outbox_events WHERE {OURS} AND event_type = 'payment.capture_requested'", {MOVES}),
+        (
+            f"UPDATE outbox_events SET payload = replace(payload::text, '80.00', '81.00')::json WHERE {OURS}",
+            {EVENTS},
+        ),
+        (f"UPDATE idempotency_keys SET location = '/v1/refunds/other' WHERE {OURS}", {REFUND_ANSWERS, ANSWERS}),
+    ],
+)
+async def test_a_falsified_capture_or_refund_is_found(
+    api: Api, database: Database, database_url: str, tenant: str, statement: str, found_by: set[str]
+) -> None:
+    headers = api.headers(tenant, role="admin")
+    payment = await authorized(api, headers, capture_method="manual")
+    await act(api, headers, payment["id"], "capture", {"amount": "80.00"})
+    await settle(database, tenant, payment["id"])
+    response = await act(api, headers, payment["id"], "refunds", {"amount": "30.00", "reference": "R-1"})
+    assert response.status_code == 201
     tamper(database_url, tenant, statement)
     assert set(await broken_checks(database_url, tenant)) == found_by
 
@@ -325,7 +374,8 @@ async def test_a_big_book_is_clean(database_url: str) -> None:
     book = await asyncio.to_thread(big_book.fill, database_url, payments=2000, tenants=1)
     results = [result async for result in audit(database_url, INVARIANTS, tenant_id=book.tenants[0], bounds=BOUNDS)]
     assert [result.invariant.name for result in results if not result.ok] == []
-    assert all(result.examined for result in results if result.invariant.name != "nothing_waits_too_long")
+    absent = {"nothing_waits_too_long", "kept_answers_match_their_refund"}
+    assert {result.invariant.name for result in results if not result.examined} == absent
 
 
 @pytest.mark.parametrize(
