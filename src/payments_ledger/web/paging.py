@@ -45,13 +45,19 @@ class Page:
         return self._limit + 1
 
     async def response[R](
-        self, rows: Sequence[R], show: Callable[[R], BaseModel], position: Callable[[R], Position]
+        self,
+        rows: Sequence[R],
+        show: Callable[[R], BaseModel],
+        position: Callable[[R], Position],
+        *,
+        goes_on_after: Position | None = None,
     ) -> Response:
-        """The page as a JSON array, of the `rows_wanted`."""
+        """The page as a JSON array, of the `rows_wanted`; with fewer the list may yet go on, after a position."""
         response = await json_array(map(show, rows[: self._limit]))
         if len(rows) > self._limit:
-            cursor = self._cursors.write(self._purpose, *position(rows[self._limit - 1]))
-            response.headers["Link"] = self._link_to_next(cursor)
+            goes_on_after = position(rows[self._limit - 1])
+        if goes_on_after:
+            response.headers["Link"] = self._link_to_next(self._cursors.write(self._purpose, *goes_on_after))
         return response
 
     def _link_to_next(self, cursor: str) -> str:
