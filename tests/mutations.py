@@ -32,6 +32,7 @@ class Mutation:
 SCHEMA = "migrations/versions/0001_books.sql"
 PARTITIONS = "migrations/versions/0012_guarded_partitions.sql"
 BOOKS_REST_ON = "migrations/versions/0013_currencies.sql"
+FACTS = "migrations/versions/0015_captures_and_refunds.sql"
 SOURCE = "src/payments_ledger"
 
 MUTATIONS = [
@@ -55,6 +56,90 @@ MUTATIONS = [
         "CREATE TRIGGER payment_moves_as_listed BEFORE UPDATE ON",
         "CREATE TRIGGER payment_moves_as_listed BEFORE UPDATE OF tenant_id ON",
         ("tests/integration/schema/test_schema.py", "-k", "moves or changed or listed or illegal"),
+    ),
+    Mutation(
+        "No more is captured than was authorized: checked by PostgreSQL",
+        FACTS,
+        "AND capture_method = 'manual' AND amount_captured BETWEEN 1 AND amount)",
+        "AND capture_method = 'manual')",
+        ("tests/integration/payments/test_guards.py", "-k", "change_like_this"),
+    ),
+    Mutation(
+        "No more is captured than was authorized: checked by the rules",
+        f"{SOURCE}/payments/payment.py",
+        "if amount is not None and amount > self.money.amount:",
+        "if False:",
+        ("tests/unit/payments", "tests/integration/payments/test_captures.py"),
+    ),
+    Mutation(
+        "What waits for its capture is not settled: checked by PostgreSQL",
+        FACTS,
+        "OR amount_captured IS NOT NULL AND amount_settled IS NOT DISTINCT FROM amount_captured)",
+        "OR true)",
+        ("tests/integration/payments/test_guards.py", "-k", "change_like_this"),
+    ),
+    Mutation(
+        "What waits for its capture is not settled: checked by the rules",
+        f"{SOURCE}/payments/payment.py",
+        'if self.awaits_capture:\n            raise IllegalMove("The payment waits',
+        'if False:\n            raise IllegalMove("The payment waits',
+        ("tests/unit/payments", "tests/integration/payments/test_captures.py"),
+    ),
+    Mutation(
+        "No more is refunded than was settled: checked by PostgreSQL",
+        FACTS,
+        "AND amount_refunded <= coalesce(amount_captured, amount))",
+        ")",
+        ("tests/integration/payments/test_guards.py",),
+    ),
+    Mutation(
+        "No more is refunded than was settled: checked by the rules",
+        f"{SOURCE}/payments/payment.py",
+        "if not 0 < given_back <= self.amount_refundable:",
+        "if False:",
+        ("tests/unit/payments", "tests/integration/refunds/test_routes.py"),
+    ),
+    Mutation(
+        "The refunds of a payment add up",
+        FACTS,
+        "WHERE refunds.amount <> payment.amount_refunded OR NOT refunds.same_currency)",
+        "WHERE false)",
+        ("tests/integration/payments/test_guards.py", "-k", "add_up"),
+    ),
+    Mutation(
+        "An entry that gives money back has its refund",
+        FACTS,
+        "WHEN (NEW.kind = 'refund')",
+        "WHEN (false)",
+        ("tests/integration/payments/test_guards.py", "-k", "without_its_refund"),
+    ),
+    Mutation(
+        "A refund's reference is used once",
+        f"{SOURCE}/refunds/use_cases.py",
+        "if command.reference and (command.tenant_id, command.reference) in taken:",
+        "if False:",
+        ("tests/integration/refunds/test_routes.py", "-k", "reference"),
+    ),
+    Mutation(
+        "Nothing moves after its expiry: checked by PostgreSQL",
+        FACTS,
+        "AND same_capture AND same_refunds AND has_expired = is_expiry",
+        "AND same_capture AND same_refunds",
+        ("tests/integration/payments/test_guards.py", "-k", "change_like_this"),
+    ),
+    Mutation(
+        "Nothing moves after its expiry: checked by the rules",
+        f"{SOURCE}/payments/payment.py",
+        "if self.has_expired(at):\n            raise PaymentExpired",
+        "if False:\n            raise PaymentExpired",
+        ("tests/unit/payments", "tests/integration/payments/test_endings.py"),
+    ),
+    Mutation(
+        "A payment's terms are fixed",
+        FACTS,
+        "CREATE TRIGGER payment_terms_are_fixed BEFORE UPDATE ON",
+        "CREATE TRIGGER payment_terms_are_fixed BEFORE UPDATE OF version ON",
+        ("tests/integration/payments/test_guards.py", "-k", "terms"),
     ),
     Mutation(
         "A repeated settlement is told from the first",

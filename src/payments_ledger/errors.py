@@ -1,9 +1,13 @@
-"""Everything that can be refused, as one small tree: a class's docstring is the message that its caller reads."""
+"""Everything that can be refused, as one tree: a class's docstring is the message that its caller reads.
+
+Long because it is all of it: errors of any module are told apart here alone.
+"""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
+from uuid import UUID
 
 # How many faults a message tells; all of them are in `faults`.
 FAULTS_TOLD = 5
@@ -136,6 +140,17 @@ class WithdrawnCurrency(UnknownCurrency):
     """The currency was withdrawn: no payment can be created in it any more."""
 
 
+class Unbalanced(Invalid):
+    """Debits and credits of a currency differ."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__("lines", detail)
+
+
+class UnknownAccount(InvalidRequest):
+    """A transaction names an account that does not exist."""
+
+
 class MalformedJson(Unreadable):
     """The body is not JSON."""
 
@@ -230,6 +245,14 @@ class PaymentNotFound(NotFound):
     """There is no payment intent with this id."""
 
 
+class AccountNotFound(NotFound):
+    """There is no account with this code."""
+
+
+class TransactionNotFound(NotFound):
+    """There is no ledger transaction with this id."""
+
+
 class RefundNotFound(NotFound):
     """There is no refund with this id."""
 
@@ -294,8 +317,63 @@ class AmountExceedsRefundable(Conflict):
     """The amount is more than is left to refund."""
 
 
+class AccountExists(Conflict):
+    """There is an account with this code already."""
+
+
+class AccountInUse(Conflict):
+    """The account's balance is not zero, or a pending transaction holds some of it."""
+
+
 class ReferenceTaken(Conflict):
     """The tenant has used this reference before."""
+
+    def __init__(self, detail: str | None = None, *, taken_by: UUID | None = None) -> None:
+        """`taken_by` is what has it, where a response can say so."""
+        super().__init__(detail)
+        self.taken_by = taken_by
+
+
+class NotPending(Conflict):
+    """The transaction is not pending."""
+
+
+class HoldExpired(Conflict):
+    """The hold has expired."""
+
+
+class NotPosted(Conflict):
+    """Only a posted transaction can be reversed."""
+
+
+class AlreadyReversed(Conflict):
+    """The transaction was reversed already."""
+
+
+class AccountClosed(Conflict):
+    """Nothing can be posted to a closed account."""
+
+
+class ConditionFailed(Conflict):
+    """A condition of the transaction does not hold."""
+
+    def __init__(self, detail: str, path: tuple[str | int, ...]) -> None:
+        """`path` leads to the member of the body that states the condition."""
+        super().__init__(detail)
+        self.faults = (Fault(detail, path),)
+
+    def within(self, *place: str | int) -> Self:
+        """The same condition of a transaction that stands at `place` in a larger body."""
+        self.faults = tuple(replace(fault, path=(*place, *fault.path)) for fault in self.faults)
+        return self
+
+
+class InsufficientFunds(Conflict):
+    """An account would fall below its minimum."""
+
+
+class LimitExceeded(Conflict):
+    """A balance is, or would come to be, outside of its limits."""
 
 
 class IdempotencyKeyReused(InvalidParameter):

@@ -2,16 +2,19 @@
 
 import payments_ledger.delivery.invariants as delivery
 import payments_ledger.ledger.invariants as ledger
+import payments_ledger.ledger.transactions.invariants as transactions
 import payments_ledger.orders.invariants as orders
 import payments_ledger.payments.invariants as payments
 import payments_ledger.payments.response_invariants as payment_responses
 import payments_ledger.refunds.invariants as refunds
+from payments_ledger.ledger.entry import TRANSACTION_KINDS
 from payments_ledger.payments.postings import SETTLEMENT
 from payments_ledger.refunds.postings import REFUND
 
 INVARIANTS = (
     *ledger.INVARIANTS,
-    ledger.entries_have_a_declared_kind((SETTLEMENT, REFUND)),
+    ledger.entries_have_a_declared_kind((SETTLEMENT, REFUND, *TRANSACTION_KINDS)),
+    *transactions.INVARIANTS,
     *payments.INVARIANTS,
     *payment_responses.INVARIANTS,
     *refunds.INVARIANTS,

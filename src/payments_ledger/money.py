@@ -123,6 +123,20 @@ def parse_money(amount: str | int | Decimal, currency: str) -> Money:
     return Money(int(minor_units), currency)
 
 
+def parse_balance(amount: str | int | Decimal, currency: str) -> int:
+    """Minor units from a decimal string or number in major units, which may be zero or below ("-10.50" BRL is -1050).
+
+    Raises as parse_money does.
+    """
+    exponent_of(currency)
+    is_negative = amount.startswith("-") if isinstance(amount, str) else Decimal(amount).is_signed()
+    unsigned = amount.removeprefix("-") if isinstance(amount, str) else abs(Decimal(amount))
+    if parse_number(unsigned) == 0:
+        return 0
+    minor_units = parse_money(unsigned, currency).amount
+    return -minor_units if is_negative else minor_units
+
+
 def format_amount(amount: int, currency: str) -> str:
     """`amount` minor units as a decimal text with all the currency's places: (10000, "BRL") is "100.00"."""
     exponent = exponent_of(currency)

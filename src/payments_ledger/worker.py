@@ -15,10 +15,13 @@ from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.delivery.transport import transport_of
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
+from payments_ledger.ledger.transactions.expiry import SWEEP_SECONDS as HOLDS_SWEEP_SECONDS
+from payments_ledger.ledger.transactions.expiry import sweep_expired_holds
 from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
 from payments_ledger.payments.consumer import PaymentMessages
+from payments_ledger.payments.events import WAITS_FOR_ITS_CAPTURE
 from payments_ledger.payments.expiry import SWEEP_SECONDS, sweep_expired
 from payments_ledger.payments.gauges import measure_payments, sum_up_all_counts
 from payments_ledger.payments.lifecycle import PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED
@@ -65,6 +68,7 @@ class Worker:
         self._settlements = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._orders = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._tenants = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
+        self._holds = GroupCommit(self._database.transaction, collect_seconds=COLLECT_SECONDS)
         self._chaos = chaos_of(settings)
         self._transport = transport_of(
             settings.rabbitmq_url, PAYMENTS_EXCHANGE, list(self._subscriptions()), self._chaos.disturbing
@@ -90,7 +94,7 @@ class Worker:
         finally:
             # Before the commands close: in memory the relay hands the events to handlers that need them.
             await self._relay.flush()
-            for commands in (self._settlements, self._orders, self._tenants):
+            for commands in (self._settlements, self._orders, self._tenants, self._holds):
                 await commands.drain()
             await self._transport.publisher.close()
             await self._chaos.close()
@@ -102,9 +106,11 @@ class Worker:
         settings, outbox = self._settings, self._outbox
         yield from (work() for work in self._transport.work)
         yield self._relay.run()
-        for awaited in (PAYMENT_AUTHORIZED, PAYMENT_CAPTURE_REQUESTED):
-            yield Reminder(outbox, awaited, after_seconds=settings.remind_after_seconds).run()
+        patience = settings.remind_after_seconds
+        yield Reminder(outbox, PAYMENT_AUTHORIZED, after_seconds=patience, unless=WAITS_FOR_ITS_CAPTURE).run()
+        yield Reminder(outbox, PAYMENT_CAPTURE_REQUESTED, after_seconds=patience).run()
         yield repeat("expiry", partial(sweep_expired, outbox, self._settlements), seconds=SWEEP_SECONDS)
+        yield repeat("expiry of holds", partial(sweep_expired_holds, outbox, self._holds), seconds=HOLDS_SWEEP_SECONDS)
         yield keep_currencies(self._database)
         yield self._chaos.run()
         yield repeat("purge of expired keys", partial(purge_expired_keys, outbox), seconds=PURGE_SECONDS)

@@ -12,11 +12,11 @@ TENANT = "tenant_demo"
 
 
 @contextmanager
-def logged_in(engine: Engine) -> Iterator[httpx.Client]:
+def logged_in(engine: Engine, email: str = "ops@demo", password: str = "ops123") -> Iterator[httpx.Client]:
     """A client that has logged in as the README shows it, once the API is ready."""
     engine.wait_until_ready()
     with httpx.Client(base_url=engine.base_url, timeout=10) as client:
-        credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
+        credentials = {"email": email, "password": password, "tenantId": TENANT}
         token = client.post("/v1/auth/token", json=credentials).raise_for_status().json()["access_token"]
         client.headers.update({"Authorization": f"Bearer {token}", "X-Tenant-Id": TENANT})
         yield client

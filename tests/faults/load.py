@@ -1,6 +1,7 @@
 """A client that pays while everything around it fails: it repeats each request under the same key until it is answered.
 
-It writes down what it was told, to the byte. `oracle.py` then asks whether that was true.
+Of four payments two are automatic, two are captured by hand, and two are given back in part once they are settled. It
+writes down what it was told, to the byte. `oracle.py` then asks whether that was true.
 """
 
 import asyncio
@@ -22,15 +23,42 @@ PAYMENT_SECONDS_MAX = 90.0
 COME_AGAIN = (409, 429, 503)
 
 
+# So long a client waits for a settlement, of which it then gives something back; it does without if the worker is down.
+SETTLEMENT_SECONDS_MAX = 5.0
+
+
+@dataclass
+class Refund:
+    """What was asked back, and what the client was told, if anything."""
+
+    amount: str
+    made: bytes = b""
+
+
 @dataclass
 class Payment:
-    """One payment of the client: what it asked for, and what it was told, if anything."""
+    """One payment of the client: what it asked for, and what it was told, if anything.
+
+    `capture` is the amount to capture of a manual one, None for an automatic one.
+    """
 
     reference: str
     amount: str
     id: str = ""
     created: bytes = b""
     confirmed: bytes = b""
+    capture: str | None = None
+    captured: bytes = b""
+    refunds: list[Refund] = field(default_factory=list)
+
+    @property
+    def is_to_settle(self) -> bool:
+        """Whether the client was told all that its settlement needs."""
+        return bool(self.confirmed if self.capture is None else self.captured)
+
+    @property
+    def answers(self) -> list[bytes]:
+        return [self.created, self.confirmed, self.captured, *(refund.made for refund in self.refunds)]
 
     @property
     def create_key(self) -> str:
@@ -53,7 +81,7 @@ class Record:
     @property
     def acknowledged(self) -> int:
         """How many requests were acknowledged."""
-        return sum(bool(payment.created) + bool(payment.confirmed) for payment in self.payments)
+        return sum(bool(answer) for payment in self.payments for answer in payment.answers)
 
 
 class Load:
@@ -107,7 +135,7 @@ class Load:
         while self._goes_on:
             number = len(self.record.payments) + 1
             # The letter keeps the digits apart: together they could be taken for the number of a card.
-            payment = Payment(f"{self._name}-n{number}", f"{self._random.randint(1, 99_999)}.{number % 100:02}")
+            payment = _planned(f"{self._name}-n{number}", self._random.randint(1, 99_999), number)
             self.record.payments.append(payment)
             async with asyncio.timeout(PAYMENT_SECONDS_MAX):
                 await self._pay(http, payment)
@@ -118,6 +146,26 @@ class Load:
         payment.id, payment.created = created.json()["id"], created.content
         confirmed = await self._ask_until_answered(http, *confirm_request(payment), expected=200)
         payment.confirmed = confirmed.content
+        if payment.capture is not None:
+            captured = await self._ask_until_answered(http, *capture_request(payment), expected=200)
+            payment.captured = captured.content
+        if payment.refunds and await self._is_settled(http, payment):
+            for number, refund in enumerate(payment.refunds):
+                made = await self._ask_until_answered(http, *refund_request(payment, number), expected=201)
+                refund.made = made.content
+
+    async def _is_settled(self, http: httpx.AsyncClient, payment: Payment) -> bool:
+        """A refund before that would be refused, and the refusal kept under its key."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLEMENT_SECONDS_MAX):
+                while True:
+                    with suppress(httpx.TransportError):
+                        url = f"{self._random.choice(self._base_urls)}/v1/payment-intents/{payment.id}"
+                        answer = await http.get(url)
+                        if answer.is_success and answer.json()["status"] == "SETTLED":
+                            return True
+                    await asyncio.sleep(0.1)
+        return False
 
     async def _ask_until_answered(
         self, http: httpx.AsyncClient, path: str, key: str, body: bytes, *, expected: int
@@ -157,11 +205,37 @@ class Load:
         return None
 
 
+def _planned(reference: str, whole: int, number: int) -> Payment:
+    """What a client is going to do: the amounts say it to whoever reads a failure."""
+    amount = f"{whole}.{number % 100:02}"
+    half, third = f"{whole // 2}.50", f"{whole // 3}.25"
+    match number % 4:
+        case 1:
+            return Payment(reference, amount, refunds=[Refund(third), Refund(third)])
+        case 2:
+            return Payment(reference, amount, capture=half if whole > 1 else amount)
+        case 3:
+            return Payment(reference, amount, capture=amount, refunds=[Refund(third)])
+    return Payment(reference, amount)
+
+
 def create_request(payment: Payment) -> tuple[str, str, bytes]:
     """Path, key and body."""
-    text = f'{{"amount": {payment.amount}, "currency": "BRL", "customer_ref": "{payment.reference}"}}'
+    method = ', "capture_method": "manual"' if payment.capture is not None else ""
+    text = f'{{"amount": {payment.amount}, "currency": "BRL", "customer_ref": "{payment.reference}"{method}}}'
     return "/v1/payment-intents", payment.create_key, text.encode()
 
 
 def confirm_request(payment: Payment) -> tuple[str, str, bytes]:
     return f"/v1/payment-intents/{payment.id}/confirm", payment.confirm_key, b""
+
+
+def capture_request(payment: Payment) -> tuple[str, str, bytes]:
+    path = f"/v1/payment-intents/{payment.id}/capture"
+    return path, f"capture-{payment.reference}", f'{{"amount": "{payment.capture}"}}'.encode()
+
+
+def refund_request(payment: Payment, number: int) -> tuple[str, str, bytes]:
+    path = f"/v1/payment-intents/{payment.id}/refunds"
+    key = f"refund-{number}-{payment.reference}"
+    return path, key, f'{{"amount": "{payment.refunds[number].amount}", "reference": "{key}"}}'.encode()

@@ -2,11 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import httpx
 
-from tests.faults.load import Payment, Record, confirm_request, create_request
+from tests.faults.load import Payment, Record, capture_request, confirm_request, create_request, refund_request
 from tests.faults.system import System, eventually
 
 SETTLE_SECONDS_MAX = 60.0
@@ -45,14 +46,21 @@ def judge(
     if not told:
         verdict.broken.append("nobody was told anything")
         return verdict
-    _wait_until_settled(system, [payment.id for payment in told.values() if payment.confirmed], settle_seconds)
+    _wait_until_settled(system, [payment.id for payment in told.values() if payment.is_to_settle], settle_seconds)
     prefix = record.payments[0].reference.rpartition("-")[0]
     with system.owner() as conn:
         rows = conn.execute(
             """
             SELECT p.id::text, p.customer_ref, to_char(p.amount / 100.0, 'FM999999990.00'), p.status,
                    (SELECT count(*) FROM ledger_entries AS e
-                    WHERE (e.tenant_id, e.source_id, e.kind) = (p.tenant_id, p.id, 'settlement')),
+                    WHERE (e.tenant_id, e.kind) = (p.tenant_id, 'settlement') AND e.source_id IN (p.id, p.capture_id)),
+                   to_char(p.amount_captured / 100.0, 'FM999999990.00'),
+                   (SELECT to_char(coalesce(sum(posting.amount), 0) / 100.0, 'FM999999990.00')
+                    FROM payment_refunds AS r
+                    JOIN ledger_entries AS e ON (e.tenant_id, e.source_id, e.kind) = (r.tenant_id, r.id, 'refund')
+                    JOIN ledger_postings AS posting
+                      ON (posting.tenant_id, posting.posted_at, posting.entry_id) = (e.tenant_id, e.posted_at, e.id)
+                    WHERE (r.tenant_id, r.payment_id) = (p.tenant_id, p.id)),
                    (SELECT count(*) FROM outbox_events AS o
                     WHERE (o.tenant_id, o.aggregate_id) = (p.tenant_id, p.id) AND o.published_at IS NULL)
             FROM payment_intents AS p
@@ -77,10 +85,16 @@ def judge(
 
 
 def _judge_payment(verdict: Verdict, payment: Payment, row: tuple[Any, ...]) -> None:
-    _, reference, amount, status, entries, unpublished = row
+    _, reference, amount, status, entries, captured, refunded, unpublished = row
     if (reference, amount) != (payment.reference, payment.amount):
         verdict.lost.append(f"{payment.reference} of {payment.amount} is {reference} of {amount}")
-    if payment.confirmed and status != "SETTLED":
+    if payment.captured and captured != payment.capture:
+        verdict.lost.append(f"{payment.reference} was captured with {payment.capture} and has {captured}")
+    given_back = sum(Decimal(refund.amount) for refund in payment.refunds if refund.made)
+    asked_back = sum(Decimal(refund.amount) for refund in payment.refunds)
+    if not given_back <= Decimal(refunded) <= asked_back:
+        verdict.lost.append(f"{payment.reference}: {given_back} was acknowledged as given back, {refunded} is")
+    if payment.is_to_settle and status != "SETTLED":
         verdict.lost.append(f"{payment.reference} ({payment.id}) was confirmed and is {status}")
     if entries > 1:
         verdict.duplicated.append(f"{payment.reference} has {entries} settlement entries")
@@ -130,4 +144,9 @@ async def _replay(system: System, payments: list[Payment]) -> list[str]:
                 tasks.create_task(ask(*create_request(payment), payment.created))
                 if payment.confirmed:
                     tasks.create_task(ask(*confirm_request(payment), payment.confirmed))
+                if payment.captured:
+                    tasks.create_task(ask(*capture_request(payment), payment.captured))
+                for number, refund in enumerate(payment.refunds):
+                    if refund.made:
+                        tasks.create_task(ask(*refund_request(payment, number), refund.made))
     return broken

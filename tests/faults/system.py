@@ -169,7 +169,8 @@ class System:
         self.rabbitmq.start()
 
     def _log_in(self) -> dict[str, str]:
-        credentials = {"email": "ops@demo", "password": "ops123", "tenantId": TENANT}
+        # One who may refund, too.
+        credentials = {"email": "admin@local", "password": "admin123"}
         answer = httpx.post(f"{self.base_urls[0]}/v1/auth/token", json=credentials, timeout=10).raise_for_status()
         return {"Authorization": f"Bearer {answer.json()['access_token']}", "X-Tenant-Id": TENANT}
 

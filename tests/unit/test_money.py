@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from payments_ledger.errors import InvalidAmount, InvalidRequest, UnknownCurrency
-from payments_ledger.money import AMOUNT_MAX, Money, format_amount, parse_money
+from payments_ledger.money import AMOUNT_MAX, Money, format_amount, parse_balance, parse_money
 from tests.iso_4217 import EXPONENTS
 
 currencies = st.sampled_from(sorted(EXPONENTS))
@@ -142,3 +142,25 @@ def test_amount_and_currency_are_refused_together() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_money("x", "XYZ")
     assert {fault.path for fault in refusal.value.faults} == {("amount",), ("currency",)}
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "minor_units"),
+    [
+        ("0", "BRL", 0),
+        ("0.00", "BRL", 0),
+        ("-0", "BRL", 0),
+        ("-10.50", "BRL", -1050),
+        ("10.5", "BRL", 1050),
+        (-3, "JPY", -3),
+        (Decimal("-1.234"), "KWD", -1234),
+    ],
+)
+def test_a_balance_may_be_zero_or_below(amount: str | int | Decimal, currency: str, minor_units: int) -> None:
+    assert parse_balance(amount, currency) == minor_units
+
+
+@pytest.mark.parametrize("amount", ["--1", "+1", "- 1", "1e3", "", "-", "0.001", Decimal("NaN"), Decimal("-Infinity")])
+def test_a_balance_is_plain_digits_with_a_sign_at_most(amount: str | Decimal) -> None:
+    with pytest.raises(InvalidAmount):
+        parse_balance(amount, "BRL")

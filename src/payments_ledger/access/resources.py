@@ -24,11 +24,15 @@ BULK_QUEUE_SIZE_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """`bulk_commands` are a group commit of their own: a bulk request is a batch by itself, and few may wait."""
+    """`bulk_commands` are a group commit of their own: a bulk request is a batch by itself, and few may wait.
+
+    So are `ledger_commands`: a batch then takes its locks in one order, and never those of payments besides.
+    """
 
     settings: Settings
     database: Database
     commands: GroupCommit
+    ledger_commands: GroupCommit
     bulk_commands: GroupCommit
     access: AccessCache
     tokens: Tokens
@@ -53,6 +57,7 @@ class Resources:
             settings=settings,
             database=database,
             commands=GroupCommit(database.transaction),
+            ledger_commands=GroupCommit(database.transaction),
             bulk_commands=GroupCommit(database.transaction, batch_size_max=1, queue_size_max=BULK_QUEUE_SIZE_MAX),
             access=AccessCache(database.transaction),
             tokens=Tokens(
@@ -73,6 +78,7 @@ class Resources:
         """Finishes the commands that were taken, writes what is queued, and closes the connections."""
         await self.chaos.close()
         await self.commands.drain()
+        await self.ledger_commands.drain()
         await self.bulk_commands.drain()
         await self.rate_limiter.close()
         await self.logins.close()

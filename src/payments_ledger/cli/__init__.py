@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from payments_ledger.cli import database, dead_letters, outbox, processes, reference, status, tenants, users, verify
+from payments_ledger.cli import (
+    database,
+    dead_letters,
+    outbox,
+    payments,
+    processes,
+    reference,
+    status,
+    tenants,
+    users,
+    verify,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +52,8 @@ inspect = app.command(rich_help_panel="Inspect")
 inspect(status.status)
 inspect(outbox.tail)
 inspect(verify.verify)
+
+app.add_typer(payments.commands, name="payments", rich_help_panel="Inspect")
 
 app.add_typer(tenants.commands, name="tenants", rich_help_panel="Set up")
 app.add_typer(users.commands, name="users", rich_help_panel="Set up")

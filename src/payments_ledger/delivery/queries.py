@@ -1,6 +1,6 @@
 """The SQL of the relay, which claims what is due and marks what became of it, and of the operator, who looks on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from payments_ledger.postgres.database import Connection
 
@@ -66,20 +67,26 @@ async def claim_due_events(conn: Connection, limit: int) -> list[DueEvent]:
     return await cursor.fetchall()
 
 
-async def unfollowed_since(conn: Connection, event_type: str, since: datetime) -> list[PublishedEvent]:
-    """Published events of the type, recorded since then, after which nothing happened to their aggregate."""
+async def unfollowed_since(
+    conn: Connection, event_type: str, since: datetime, unless: Mapping[str, str]
+) -> list[PublishedEvent]:
+    """Published events of the type, recorded since then, after which nothing happened to their aggregate.
+
+    Not those whose body says all of `unless`.
+    """
     cursor = conn.cursor(row_factory=class_row(PublishedEvent))
     await cursor.execute(
         """
         SELECT tenant_id, id, created_at, published_at, attempts
         FROM outbox_events AS published
         WHERE event_type = %s AND created_at >= %s AND published_at IS NOT NULL
+          AND (%s::jsonb = '{}' OR NOT payload::jsonb @> %s::jsonb)
           AND NOT EXISTS (
               SELECT FROM outbox_events AS later
               WHERE later.tenant_id = published.tenant_id AND later.aggregate_id = published.aggregate_id
                 AND later.sequence > published.sequence)
         """,
-        [event_type, since],
+        [event_type, since, Jsonb(unless), Jsonb(unless)],
     )
     return await cursor.fetchall()
 

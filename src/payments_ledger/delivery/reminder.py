@@ -4,6 +4,7 @@ A broker confirms what it has, and can lose it even so: a queue is deleted or pu
 is still in the outbox.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -29,10 +30,16 @@ PAUSE_MAX = timedelta(hours=1)
 class Reminder:
     """Looks for published events of one type after which nothing happened to their aggregate."""
 
-    def __init__(self, database: Database, event_type: str, *, after_seconds: int) -> None:
-        """`after_seconds` is how long ago the event was published; the pause doubles with each reminder."""
+    def __init__(
+        self, database: Database, event_type: str, *, after_seconds: int, unless: Mapping[str, str] | None = None
+    ) -> None:
+        """`after_seconds` is how long ago the event was published; the pause doubles with each reminder.
+
+        An event whose body says all of `unless` is not one that anything must follow.
+        """
         self._database = database
         self._event_type = event_type
+        self._unless = unless or {}
         self._after = timedelta(seconds=after_seconds)
         self._since: datetime | None = None
 
@@ -45,7 +52,7 @@ class Reminder:
         async with self._database.transaction() as conn:
             now = await transaction_time(conn)
             since = self._since or now - LOOK_BACK
-            unfollowed = await queries.unfollowed_since(conn, self._event_type, since)
+            unfollowed = await queries.unfollowed_since(conn, self._event_type, since, self._unless)
             forgotten = [event for event in unfollowed if now - event.published_at >= self._pause(event)]
             if forgotten:
                 await queries.publish_again(conn, forgotten)

@@ -7,6 +7,11 @@ from uuid import UUID
 from payments_ledger.ledger.accounts import GROWS_BY_DEBITS, AccountType
 from payments_ledger.money import Money
 
+# Entries of these kinds are posted by transactions of the ledger's own; all others by whoever declares their kind.
+TRANSACTION = "transaction"
+REVERSAL = "reversal"
+TRANSACTION_KINDS = (TRANSACTION, REVERSAL)
+
 
 @dataclass(frozen=True, slots=True)
 class Posting:
@@ -58,9 +63,10 @@ class Balance:
     currency: str
     debits_total: int
     credits_total: int
+    is_contra: bool = False
 
     @property
     def balance(self) -> int:
         """Positive on the account's normal side."""
         net_debit = self.debits_total - self.credits_total
-        return net_debit if self.type in GROWS_BY_DEBITS else -net_debit
+        return net_debit if (self.type in GROWS_BY_DEBITS) != self.is_contra else -net_debit

@@ -122,12 +122,12 @@ INVARIANTS = (
     ),
     Invariant(
         "totals_have_their_account",
-        "The account of each total exists, and is of the type that the catalogue gives it: its balance has its sign.",
+        "The account of each total exists, and is of the type that the catalogue gives it, if it lists it.",
         TOTALS,
         f"""
         SELECT subject.tenant_id, subject.account, subject.currency, subject.day, account.type,
                catalogue.type AS expected_type,
-               account.code IS NULL OR account.type IS DISTINCT FROM catalogue.type AS broken
+               account.code IS NULL OR account.type <> catalogue.type IS TRUE AS broken
         FROM SUBJECT
         LEFT JOIN accounts AS account ON account.tenant_id = subject.tenant_id AND account.code = subject.account
         LEFT JOIN {_CATALOGUE} ON catalogue.code = subject.account

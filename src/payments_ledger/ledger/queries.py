@@ -152,7 +152,7 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
             FROM sides
             GROUP BY account, currency
         )
-        SELECT account.code, account.type, currency, debits::text, credits::text
+        SELECT account.code, account.type, account.is_contra, currency, debits::text, credits::text
         FROM sums
         JOIN accounts AS account ON account.tenant_id = %(tenant_id)s AND account.code = sums.account
         ORDER BY account.code, currency
@@ -166,7 +166,14 @@ async def list_balances(conn: Connection, tenant_id: str, period: Period) -> lis
         },
     )
     return [
-        Balance(row["code"], AccountType(row["type"]), row["currency"], int(row["debits"]), int(row["credits"]))
+        Balance(
+            row["code"],
+            AccountType(row["type"]),
+            row["currency"],
+            int(row["debits"]),
+            int(row["credits"]),
+            row["is_contra"],
+        )
         for row in await cursor.fetchall()
     ]
 

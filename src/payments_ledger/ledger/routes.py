@@ -9,7 +9,13 @@ from payments_ledger.access.pages import page_of
 from payments_ledger.access.policy import Permission
 from payments_ledger.access.resources import Shared
 from payments_ledger.ledger import queries
-from payments_ledger.ledger.schemas import AccountBalance, LedgerEntry, RequestedPeriod, show_balance, show_entry
+from payments_ledger.ledger.schemas import (
+    AccountBalance,
+    LedgerEntry,
+    RequestedPeriod,
+    show_balance,
+    show_entry,
+)
 from payments_ledger.web.paging import Page, json_array
 from payments_ledger.web.problems import documented
 from payments_ledger.web.routes import Route

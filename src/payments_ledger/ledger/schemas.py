@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from payments_ledger.ledger.accounts import AccountType
-from payments_ledger.ledger.entry import Balance, PostedEntry, Posting
+from payments_ledger.ledger.entry import TRANSACTION_KINDS, Balance, PostedEntry, Posting
 from payments_ledger.ledger.period import Period
 from payments_ledger.money import format_amount
 from payments_ledger.web.parameters import Instant
@@ -34,7 +34,10 @@ class EntryLine(BaseModel):
 
 
 class LedgerEntry(BaseModel):
-    """Each posting is two lines, DEBIT before CREDIT, of the same amount: a decimal string in major units."""
+    """Each posting is two lines, DEBIT before CREDIT, of the same amount: a decimal string in major units.
+
+    The entry of a ledger transaction has a `transaction_id`, and null in place of a payment.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -53,9 +56,11 @@ class LedgerEntry(BaseModel):
     )
 
     id: str
-    payment_intent_id: str
+    payment_intent_id: str | None
     posted_at: datetime
     lines: list[EntryLine]
+    # Entries of payments stay as they were before there were others.
+    transaction_id: Annotated[str | None, Field(exclude_if=lambda id_: id_ is None)] = None
 
 
 class AccountBalance(BaseModel):
@@ -86,11 +91,14 @@ class AccountBalance(BaseModel):
 
 def show_entry(posted: PostedEntry) -> LedgerEntry:
     """Two lines for each posting; minor units become decimal strings in major units."""
+    entry = posted.entry
+    is_of_transaction = entry.kind in TRANSACTION_KINDS
     return LedgerEntry(
-        id=str(posted.entry.id),
-        payment_intent_id=str(posted.entry.subject_id or posted.entry.source_id),
+        id=str(entry.id),
+        payment_intent_id=None if is_of_transaction else str(entry.subject_id or entry.source_id),
         posted_at=posted.posted_at,
-        lines=[line for posting in posted.entry.postings for line in _lines(posting)],
+        lines=[line for posting in entry.postings for line in _lines(posting)],
+        transaction_id=str(entry.source_id) if is_of_transaction else None,
     )
 
 

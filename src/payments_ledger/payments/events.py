@@ -72,6 +72,9 @@ class PaymentCancelled(PaymentEvent):
     cancellation_reason: str | None
 
 
+# What payment.authorized says of a payment that nobody need be reminded of.
+WAITS_FOR_ITS_CAPTURE = {"capture_method": CaptureMethod.MANUAL.value}
+
 # By type of event, where it says more than PaymentEvent.
 BODIES: Mapping[str, type[PaymentEvent]] = {
     PAYMENT_CAPTURE_REQUESTED: PaymentCaptureRequested,
@@ -101,7 +104,7 @@ def _more(change: Move | Fact, payment: Payment) -> dict[str, Any]:
             "amount_released": format_amount(released, currency),
         }
     if change.event == PAYMENT_AUTHORIZED and payment.is_manual:
-        return {"capture_method": CaptureMethod.MANUAL.value}
+        return dict(WAITS_FOR_ITS_CAPTURE)
     if payment.status is Status.CANCELLED:
         return {"cancellation_reason": payment.cancellation_reason}
     if payment.status is Status.FAILED:

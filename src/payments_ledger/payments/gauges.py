@@ -10,7 +10,8 @@ from payments_ledger.postgres.database import Database
 
 PAYMENTS = Gauge("ledger_payments", "Payments in a status now", ["status"])
 OLDEST_AUTHORIZED = Gauge(
-    "ledger_payments_oldest_authorized_seconds", "How long the oldest AUTHORIZED payment has been so"
+    "ledger_payments_oldest_authorized_seconds",
+    "How long the oldest AUTHORIZED payment has waited for the worker; a manual one waits from its capture on",
 )
 
 # Between two portions of counts, when there are more than one, as after an hour without a worker.

@@ -230,6 +230,7 @@ INVARIANTS = (
         LEFT JOIN {CURRENCY} ON currency.code = payment.currency
         LEFT JOIN {_EVENT_STATUS} ON meant.event_type = subject.event_type
         """,  # noqa: S608
+        "event_type LIKE 'payment.%%'",
     ),
     Invariant(
         "audit_rows_have_their_payment",

@@ -121,8 +121,10 @@ class Payment:
         return self.money.amount if self.awaits_capture and not self.has_expired(at) else 0
 
     def has_expired(self, at: datetime) -> bool:
-        """Whether its time has run out, swept or not: an automatic payment's until its confirmation, a manual one's
-        until its capture."""
+        """Whether its time has run out, swept or not.
+
+        It binds an automatic payment until its confirmation, a manual one until its capture.
+        """
         if self.cancellation_reason is CancellationReason.EXPIRED:
             return True
         is_bound = self.status is Status.CREATED or self.awaits_capture

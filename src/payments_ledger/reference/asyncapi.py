@@ -6,6 +6,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from payments_ledger.ledger.chart.events import CLOSED, CREATED, REOPENED, AccountEvent
+from payments_ledger.ledger.transactions.events import (
+    EXPIRED,
+    PENDING,
+    POSTED,
+    REVERSED,
+    VOIDED,
+    TransactionEvent,
+    TransactionReversed,
+)
 from payments_ledger.orders.order import (
     CURRENCY_DEFAULT,
     ORDER_CANCELLED,
@@ -30,6 +40,24 @@ _PAYMENT = {
     "currency": "BRL",
     "customer_ref": "order:0199c1de-6f00-7000-8000-000000000001",
     "order_id": "0199c1de-6f00-7000-8000-000000000001",
+    "correlation_id": "corr-demo-1",
+    "occurred_at": "2026-01-31T12:00:00Z",
+}
+_TRANSACTION = {
+    "transaction_id": "01a20568-8a1a-72a7-9083-66e400122dd8",
+    "tenant_id": "00000000-0000-0000-0000-000000000002",
+    "kind": "transaction",
+    "reference": "deposit-2026-0001",
+    "correlation_id": "corr-demo-1",
+    "occurred_at": "2026-01-31T12:00:00Z",
+    "effective_at": "2026-01-31T12:00:00Z",
+    "postings": [{"debit": "CASH", "credit": "WALLET.C001", "amount": "100.00", "currency": "BRL"}],
+}
+_ACCOUNT = {
+    "code": "WALLET.C001",
+    "tenant_id": "00000000-0000-0000-0000-000000000002",
+    "name": "Wallet of customer C001",
+    "type": "liability",
     "correlation_id": "corr-demo-1",
     "occurred_at": "2026-01-31T12:00:00Z",
 }
@@ -75,6 +103,11 @@ SENT: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         (CAPTURE.event, CAPTURE.status),
     )
 } | {REFUND.event: (PaymentRefunded, {**_PAYMENT, "status": REFUND.status.value, **_MORE[REFUND.event]})}
+SENT |= dict.fromkeys((POSTED, PENDING, VOIDED, EXPIRED), (TransactionEvent, _TRANSACTION))
+SENT |= {
+    REVERSED: (TransactionReversed, {**_TRANSACTION, "reversal_id": "01a20568-9b2c-7d11-8e55-0242ac120002"}),
+    **dict.fromkeys((CREATED, CLOSED, REOPENED), (AccountEvent, _ACCOUNT)),
+}
 # What we understand, by the setting or name of the exchange that it comes from.
 UNDERSTOOD: dict[str, dict[str, tuple[type[BaseModel], dict[str, Any]]]] = {
     "orders": {
@@ -105,7 +138,8 @@ def content() -> dict[str, Any]:
             "title": "Payments Ledger",
             "version": VERSION,
             "description": (
-                "At least once, in order within a payment; repeat deliveries have the same message_id. "
+                "At least once, in order within a payment, transaction or account; "
+                "repeat deliveries have the same message_id. "
                 "Names are also understood in camelCase, and unknown ones are ignored. "
                 f"An order without a currency is in {CURRENCY_DEFAULT}."
             ),
@@ -175,7 +209,11 @@ def _message(
 def _schemas() -> dict[str, Any]:
     bodies = [body for body, _ in SENT.values()]
     bodies += [body for messages in UNDERSTOOD.values() for body, _ in messages.values()]
-    return {body.__name__: body.model_json_schema(mode="validation") for body in dict.fromkeys(bodies)}
+    schemas: dict[str, Any] = {}
+    for body in dict.fromkeys(bodies):
+        schema = body.model_json_schema(mode="validation", ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {}) | {body.__name__: schema}
+    return schemas
 
 
 def _yaml(value: Any, indent: str = "") -> Iterator[str]:

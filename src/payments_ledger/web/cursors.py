@@ -27,6 +27,20 @@ class CursorSigner:
 
     def read(self, purpose: str, cursor: str) -> tuple[datetime, UUID]:
         """The position; raises InvalidCursor for anything that `write` did not make for this purpose."""
+        position = self._position(purpose, cursor)
+        microseconds = int.from_bytes(position[:8], signed=True)
+        return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=position[8:])
+
+    def write_text(self, purpose: str, text: str) -> str:
+        """As `write`, of the position of a list in the order of a text."""
+        position = text.encode()
+        return base64.urlsafe_b64encode(position + self._signature(purpose, position)).decode().rstrip("=")
+
+    def read_text(self, purpose: str, cursor: str) -> str:
+        """As `read`, of what `write_text` made."""
+        return self._position(purpose, cursor).decode()
+
+    def _position(self, purpose: str, cursor: str) -> bytes:
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -34,8 +48,7 @@ class CursorSigner:
         position, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._signature(purpose, position)):
             raise InvalidCursor
-        microseconds = int.from_bytes(position[:8], signed=True)
-        return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=position[8:])
+        return position
 
     def _signature(self, purpose: str, position: bytes) -> bytes:
         return hmac.digest(self._key, purpose.encode() + b"\0" + position, "sha256")[:_SIGNATURE_BYTES]

@@ -63,7 +63,7 @@ HEADERS: Mapping[str, Document] = {
         "example": 1,
     },
     "Location": {
-        "description": "Where the payment intent can be read.",
+        "description": "Where what was made can be read.",
         "schema": {"type": "string"},
         "example": "/v1/payment-intents/01a20568-8a1a-72a7-9083-66e400122dd8",
     },
@@ -105,6 +105,9 @@ PROBLEMS_BY_TAG: Mapping[tuple[str, int], LedgerError] = {
     ("auth", HTTPStatus.FORBIDDEN): errors.TenantSuspended(),
     ("payment intents", HTTPStatus.NOT_FOUND): errors.PaymentNotFound(),
     ("payment intents", HTTPStatus.CONFLICT): errors.AlreadyMoved("The payment is AUTHORIZED already."),
+    ("ledger", HTTPStatus.CONFLICT): errors.InsufficientFunds(
+        "WALLET.C001 would have -10.00 BRL available; its minimum is 0.00 BRL."
+    ),
     ("payment intents", HTTPStatus.UNPROCESSABLE_ENTITY): errors.InvalidAmount(
         "JPY has 0 decimal places; the amount has more."
     ),

@@ -40,6 +40,11 @@ class Page:
         return self._cursors.read(self._purpose, self._cursor) if self._cursor else None
 
     @property
+    def after_code(self) -> str | None:
+        """As `after`, of a list in the order of a code."""
+        return self._cursors.read_text(self._purpose, self._cursor) if self._cursor else None
+
+    @property
     def rows_wanted(self) -> int:
         """One more than the page shows, which tells whether there is a next page."""
         return self._limit + 1
@@ -53,11 +58,29 @@ class Page:
         goes_on_after: Position | None = None,
     ) -> Response:
         """The page as a JSON array, of the `rows_wanted`; with fewer the list may yet go on, after a position."""
+        following = self._cursors.write(self._purpose, *goes_on_after) if goes_on_after else None
+        return await self._response(
+            rows, show, lambda row: self._cursors.write(self._purpose, *position(row)), following
+        )
+
+    async def response_by_code[R](
+        self, rows: Sequence[R], show: Callable[[R], BaseModel], code: Callable[[R], str]
+    ) -> Response:
+        """As `response`, of a list in the order of a code."""
+        return await self._response(rows, show, lambda row: self._cursors.write_text(self._purpose, code(row)))
+
+    async def _response[R](
+        self,
+        rows: Sequence[R],
+        show: Callable[[R], BaseModel],
+        cursor_at: Callable[[R], str],
+        following: str | None = None,
+    ) -> Response:
         response = await json_array(map(show, rows[: self._limit]))
         if len(rows) > self._limit:
-            goes_on_after = position(rows[self._limit - 1])
-        if goes_on_after:
-            response.headers["Link"] = self._link_to_next(self._cursors.write(self._purpose, *goes_on_after))
+            following = cursor_at(rows[self._limit - 1])
+        if following:
+            response.headers["Link"] = self._link_to_next(following)
         return response
 
     def _link_to_next(self, cursor: str) -> str:

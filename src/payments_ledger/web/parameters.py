@@ -21,7 +21,8 @@ def _check_uuid(text: str) -> str:
     return text
 
 
-def _parse_instant(text: object) -> datetime:
+def parse_instant(text: object) -> datetime:
+    """The instant in UTC, of an ISO 8601 text; raises ValueError."""
     if not isinstance(text, str):
         raise ValueError(_NO_INSTANT)
     # A plus sign that was not percent-encoded arrives as a blank.
@@ -49,4 +50,4 @@ def canonical(text: str) -> str:
 
 
 CanonicalUUID = Annotated[UUID, BeforeValidator(_check_uuid)]
-Instant = Annotated[datetime, BeforeValidator(_parse_instant)]
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]

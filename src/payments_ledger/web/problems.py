@@ -77,10 +77,13 @@ def status_of(error: LedgerError) -> HTTPStatus:
     return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)
 
 
-def problem_body(error: LedgerError, *, instance: str, correlation_id: str) -> bytes:
-    """The problem document of an error that met the request for the path `instance`."""
+def problem_body(error: LedgerError, *, instance: str, correlation_id: str, index: int | None = None) -> bytes:
+    """The problem document of an error that met the request for the path `instance`.
+
+    `index` is the place of what was refused among many, where they are refused together.
+    """
     faults = [_shown(fault) for fault in error.faults[:FAULTS_MAX]]
-    return _render(status_of(error), error.code, error.detail, instance, correlation_id, faults)
+    return _render(status_of(error), error.code, error.detail, instance, correlation_id, faults, index)
 
 
 type OnRefusal = Callable[[Request, LedgerError], None]
@@ -173,6 +176,7 @@ def _render(
     instance: str,
     correlation_id: str,
     faults: Sequence[Mapping[str, str]] = (),
+    index: int | None = None,
 ) -> bytes:
     problem: dict[str, Any] = {
         "type": "about:blank",
@@ -183,6 +187,8 @@ def _render(
         "code": code,
         "correlation_id": correlation_id,
     }
+    if index is not None:
+        problem["index"] = index
     if faults:
         problem["errors"] = faults
     # ASCII only: a path or a field's name may hold what UTF-8 cannot encode.

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,8 +16,46 @@ from payments_ledger.process.draining import is_draining
 from payments_ledger.web.http_edge import BoundedHttp
 
 
+class _TurnTransport:
+    """A transport that sends what is written in one turn of the event loop in one piece.
+
+    uvicorn writes the head of a response and its body one after the other, and uvloop (from 0.23 on) sends each write
+    at once: two system calls for us, and two packets for the client.
+
+    Hand-optimised (ADR 36): a request took 0.87 to 0.95 of this process's time, because one write costs less than two
+    and because the requests of a batch come closer together. It may be deleted once uvloop, as up to 0.22, gathers the
+    writes of a turn itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._turn = asyncio.get_running_loop()
+        self._buffered: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._buffered:
+            self._turn.call_soon(self._send)
+        self._buffered.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        buffered, self._buffered = self._buffered, []
+        # A client that has gone reads nothing more.
+        if buffered and not self._transport.is_closing():
+            self._transport.write(b"".join(buffered))
+
+
 class EngineHttp(BoundedHttp):
     """The bounded protocol, as our processes speak it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", _TurnTransport(transport)))
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

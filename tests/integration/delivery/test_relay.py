@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import psycopg
@@ -16,10 +17,20 @@ from payments_ledger.ledger.accounts import DEFAULT_ACCOUNTS
 from payments_ledger.ledger.queries import insert_accounts
 from payments_ledger.messaging.messages import BrokerUnavailable, Message
 from payments_ledger.messaging.publisher import Delivery, Fate
+from payments_ledger.payments.events import WAITS_FOR_ITS_CAPTURE
+from payments_ledger.payments.payment import CaptureMethod, Payment, Terms
+from payments_ledger.payments.use_cases import CreatePayments, create_payments
 from payments_ledger.postgres.database import Database, driver_url
 from payments_ledger.postgres.roles import relay_role, runtime_role
 from payments_ledger.schema.migrate import migrate
-from tests.integration.books import confirm_a_payment, create_a_payment, settle_a_payment
+from tests.integration.books import (
+    ORIGIN,
+    confirm_a_payment,
+    create_a_payment,
+    creation,
+    only_payment,
+    settle_a_payment,
+)
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -289,6 +300,25 @@ async def test_an_event_that_the_broker_lost_is_published_again_after_pauses_tha
         assert await reminder.step() == 0
     assert broker.statuses(lost.id) == [*IN_ORDER[:2], *["payment.authorized"] * 3]
     assert broker.statuses(settled.id) == IN_ORDER
+
+
+async def test_nobody_is_reminded_of_an_authorization_that_waits_for_its_capture(
+    books: Database, outbox: Database
+) -> None:
+    manual = replace(only_payment(creation(TENANT)), terms=Terms(CaptureMethod.MANUAL))
+    async with books.transaction([TENANT]) as conn:
+        [[payment]] = await create_payments(conn, [CreatePayments(TENANT, (manual,), ORIGIN)])
+    assert isinstance(payment, Payment)
+    automatic = await create_a_payment(books, TENANT)
+    for created in (payment, automatic):
+        await confirm_a_payment(books, created)
+    await relay_all(Relay(outbox, FakeBroker(), is_needed=needed))
+    await grow_older(outbox, 3600)
+    reminder = Reminder(outbox, "payment.authorized", after_seconds=60, unless=WAITS_FOR_ITS_CAPTURE)
+    assert await reminder.step() == 1
+    assert [(event, due) for event, due, _, _ in await state_of_outbox(outbox)].count(
+        ("payment.authorized", False)
+    ) == 1
 
 
 async def test_a_relay_that_fails_in_a_way_that_nobody_foresaw_tries_again(books: Database, outbox: Database) -> None:

@@ -20,4 +20,9 @@ TABLES = (
     "policies",
     "orders",
     "payment_counts",
+    "ledger_transactions",
+    "ledger_hold_postings",
+    "ledger_transaction_accounts",
+    "ledger_transaction_notes",
+    "account_balances",
 )

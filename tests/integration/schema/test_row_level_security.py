@@ -29,8 +29,16 @@ from payments_ledger.delivery import queries as outbox_queries
 from payments_ledger.delivery.queries import DueEvent, OutboxEvent, PublishedEvent
 from payments_ledger.ledger import currencies
 from payments_ledger.ledger import queries as ledger_queries
-from payments_ledger.ledger.accounts import Account, AccountType
+from payments_ledger.ledger.accounts import Account, AccountType, Side
+from payments_ledger.ledger.balances import queries as balances_queries
+from payments_ledger.ledger.balances.balance import RunningBalance
+from payments_ledger.ledger.chart import queries as chart_queries
+from payments_ledger.ledger.chart.queries import AccountFilter
 from payments_ledger.ledger.period import Period
+from payments_ledger.ledger.transactions import queries as transactions_queries
+from payments_ledger.ledger.transactions.queries import Note, TransactionFilter
+from payments_ledger.ledger.transactions.transaction import Kind, Transaction
+from payments_ledger.ledger.transactions.transaction import Status as TransactionStatus
 from payments_ledger.operations import queries as operations_queries
 from payments_ledger.orders import queries as orders_queries
 from payments_ledger.payments import listing
@@ -99,6 +107,20 @@ class World:
         self.refund = Refund(tenant_id, uuid7(), payment.id, payment.money, NOW, reference="theirs")
         self.new_payment = replace(payment, id=uuid4(), status=Status.CREATED, version=1)
         self.moved = replace(payment, status=Status.AUTHORIZED, version=payment.version + 1)
+        self.account = Account("THEIRS", "Theirs", AccountType.ASSET, id=uuid7(), version=1, created_at=NOW)
+        self.balance = (tenant_id, RunningBalance("CASH", "BRL", Side.DEBIT, version=10**9))
+        self.transaction = Transaction(
+            tenant_id=tenant_id,
+            id=uuid7(),
+            kind=Kind.TRANSACTION,
+            status=TransactionStatus.PENDING,
+            postings=self.entry.postings,
+            recorded_at=NOW,
+            effective_at=NOW,
+            correlation_id="corr-theirs",
+            held=self.entry.postings,
+        )
+        self.note = Note(tenant_id, self.transaction.id, uuid7(), "theirs", "nobody", NOW)
         self.sent = Event(tenant_id, uuid7(), "payment.settled", uuid7(), 1, "{}", ORIGIN.trace)
 
 
@@ -147,10 +169,46 @@ CASES: dict[str, Case] = {
         conn, w.tenant_id, Period(), after=None, limit=1000
     ),
     "ledger.list_balances": lambda conn, w: ledger_queries.list_balances(conn, w.tenant_id, Period()),
+    "balances.lock_balances": lambda conn, w: balances_queries.lock_balances(conn, [(w.tenant_id, "CASH", "BRL")]),
+    "balances.lock_balances_of": lambda conn, w: balances_queries.lock_balances_of(conn, [(w.tenant_id, "CASH")]),
+    "balances.list_limits": lambda conn, w: balances_queries.list_limits(conn, w.tenant_id, ["CASH"]),
+    "balances.find_kept": lambda conn, w: balances_queries.find_kept(conn, [(w.tenant_id, "CASH", "BRL")]),
+    "balances.make_balances": lambda conn, w: balances_queries.make_balances(
+        conn, [(w.tenant_id, "THEIRS", "BRL")], [(w.tenant_id, w.account)]
+    ),
+    "balances.save_balances": lambda conn, w: balances_queries.save_balances(conn, [w.balance]),
+    "balances.list_running_balances": lambda conn, w: balances_queries.list_running_balances(conn, w.tenant_id, "CASH"),
+    "chart.lock_accounts": lambda conn, w: chart_queries.lock_accounts(conn, [(w.tenant_id, "THEIRS")]),
+    "chart.add_accounts": lambda conn, w: chart_queries.add_accounts(conn, [(w.tenant_id, w.account)]),
+    "chart.save_accounts": lambda conn, w: chart_queries.save_accounts(conn, [(w.tenant_id, w.account)]),
+    "chart.find_account": lambda conn, w: chart_queries.find_account(conn, w.tenant_id, "THEIRS"),
+    "chart.list_accounts": lambda conn, w: chart_queries.list_accounts(
+        conn, w.tenant_id, AccountFilter(prefix="THEIRS"), after=None, limit=1000
+    ),
+    "transactions.lock_transactions": lambda conn, w: transactions_queries.lock_transactions(conn, [w.transaction.key]),
+    "transactions.find_expired_holds": lambda conn, w: transactions_queries.find_expired_holds(
+        conn, {w.tenant_id: ["CASH"]}
+    ),
+    "transactions.list_due_holds": lambda conn, w: transactions_queries.list_due_holds(conn, 1000),
+    "transactions.find_references": lambda conn, w: transactions_queries.find_references(conn, [(w.tenant_id, "r")]),
+    "transactions.insert_transactions": lambda conn, w: transactions_queries.insert_transactions(conn, [w.transaction]),
+    "transactions.insert_hold_postings": lambda conn, w: transactions_queries.insert_hold_postings(
+        conn, [w.transaction]
+    ),
+    "transactions.insert_accounts_of": lambda conn, w: transactions_queries.insert_accounts_of(conn, [w.transaction]),
+    "transactions.save_ended": lambda conn, w: transactions_queries.save_ended(conn, [w.transaction]),
+    "transactions.list_transactions": lambda conn, w: transactions_queries.list_transactions(
+        conn, w.tenant_id, TransactionFilter(), after=None, limit=1000
+    ),
+    "transactions._find_rows": lambda conn, w: transactions_queries._find_rows(conn, w.tenant_id, [w.transaction.id]),
+    "transactions._with_postings": lambda conn, w: transactions_queries._with_postings(conn, w.tenant_id, []),
+    "transactions.insert_notes": lambda conn, w: transactions_queries.insert_notes(conn, [w.note]),
+    "transactions.list_notes": lambda conn, w: transactions_queries.list_notes(conn, w.tenant_id, w.transaction.id),
+    "transactions.find_existing": lambda conn, w: transactions_queries.find_existing(conn, [w.transaction.key]),
     "events._insert_events": lambda conn, w: outbox._insert_events(conn, [w.sent]),
     "delivery.claim_due_events": lambda conn, w: outbox_queries.claim_due_events(conn, 1000),
     "delivery.unfollowed_since": lambda conn, w: outbox_queries.unfollowed_since(
-        conn, "payment.settled", w.told.created_at
+        conn, "payment.settled", w.told.created_at, {}
     ),
     "delivery.publish_again": lambda conn, w: outbox_queries.publish_again(conn, [w.told]),
     "delivery.mark_published": lambda conn, w: outbox_queries.mark_published(conn, [w.event]),

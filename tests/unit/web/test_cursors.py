@@ -73,3 +73,11 @@ def test_a_cursor_fits_only_the_list_that_it_was_made_for() -> None:
         SIGNER.read("entries b", CURSOR)
     with pytest.raises(InvalidCursor):
         CursorSigner("another").read("entries a", CURSOR)
+
+
+@given(st.text())
+def test_a_position_of_text_is_read_back_exactly(text: str) -> None:
+    cursor = SIGNER.write_text("accounts a", text)
+    assert SIGNER.read_text("accounts a", cursor) == text
+    with pytest.raises(InvalidCursor):
+        SIGNER.read_text("accounts b", cursor)

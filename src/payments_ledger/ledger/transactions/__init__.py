@@ -1,0 +1,1 @@
+"""Transactions of the ledger: posted, held, reversed; decided over values, then written."""
