@@ -274,13 +274,15 @@ def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
 
 
 def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
-    """The payment as clients see it at a time, to the byte; by default just after its last change.
+    """The payment as clients see it at a time, to the byte; by default just after its last change."""
+    return show_payment(payment, at or payment.updated_at).model_dump_json().encode()
 
-    Its fields are right by their types, and not validated again.
-    """
+
+def show_payment(payment: Payment, at: datetime) -> PaymentIntent:
+    """The payment at a time. Its fields are right by their types, and not validated again."""
     currency = payment.money.currency
     captured, failure = payment.captured, payment.failure
-    body = PaymentIntent.model_construct(
+    return PaymentIntent.model_construct(
         id=str(payment.id),
         amount=format_amount(payment.money.amount, currency),
         currency=currency,
@@ -294,7 +296,7 @@ def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
         metadata=dict(payment.metadata),
         expires_at=payment.terms.expires_at,
         capture_requested_at=captured.requested_at if captured else None,
-        amount_capturable=format_amount(payment.amount_capturable(at or payment.updated_at), currency),
+        amount_capturable=format_amount(payment.amount_capturable(at), currency),
         amount_captured=format_amount(payment.amount_captured, currency),
         amount_refunded=format_amount(payment.amount_refunded, currency),
         amount_refundable=format_amount(payment.amount_refundable, currency),
@@ -302,7 +304,6 @@ def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
         failure_code=failure.code if failure else None,
         failure_message=failure.message if failure else None,
     )
-    return body.model_dump_json().encode()
 
 
 async def outcomes_body(outcomes: Iterable[tuple[int, bytes]]) -> bytes:

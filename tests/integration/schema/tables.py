@@ -6,6 +6,8 @@ TABLES = (
     "roles",
     "user_roles",
     "payment_expiries",
+    "payment_metadata",
+    "unsettled_payments",
     "payment_intents",
     "payment_refunds",
     "accounts",

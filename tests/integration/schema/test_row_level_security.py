@@ -43,8 +43,10 @@ from payments_ledger.ledger.transactions.transaction import Kind, Transaction
 from payments_ledger.ledger.transactions.transaction import Status as TransactionStatus
 from payments_ledger.operations import queries as operations_queries
 from payments_ledger.orders import queries as orders_queries
+from payments_ledger.payments import listing
 from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.listing import PaymentFilter
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.postings import settlement
 from payments_ledger.payments.routes import CREATE, PATH
@@ -73,7 +75,10 @@ class WithoutTenantCondition(AsyncCursor[TupleRow]):
     """Executes a statement as if somebody had forgotten the tenant in it."""
 
     async def execute(self, query: Query, params: Params | None = None, **options: Any) -> Any:
-        text = query.as_string(self) if isinstance(query, sql.Composable) else str(query)
+        if isinstance(query, sql.Composable):
+            text = query.as_string(self)
+        else:
+            text = query.decode() if isinstance(query, bytes) else str(query)
         text = CONDITION.sub(_parameter_alone, text)
         return await super().execute(text.encode(), params, **options)
 
@@ -246,6 +251,13 @@ CASES: dict[str, Case] = {
     "payments.due_expiries": lambda conn, w: payments_queries.due_expiries(conn, 1000),
     "payments.forget_expiries": lambda conn, w: payments_queries.forget_expiries(
         conn, [payments_queries.Expiry(w.tenant_id, w.payment.id)]
+    ),
+    "listing.list_payments": lambda conn, w: listing.list_payments(
+        conn, w.tenant_id, PaymentFilter(), after=None, limit=1000
+    ),
+    # With two filters of which each has an index.
+    "listing._narrowest": lambda conn, w: listing.list_payments(
+        conn, w.tenant_id, PaymentFilter((Status.CREATED,), w.payment.customer_ref), after=None, limit=1000
     ),
     "refunds.find_taken_references": lambda conn, w: refunds_queries.find_taken_references(
         conn, {(w.tenant_id, "theirs")}
