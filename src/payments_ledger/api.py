@@ -13,6 +13,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from payments_ledger.access import routes as access_routes
 from payments_ledger.access.passwords import hash_of_nobody
 from payments_ledger.access.resources import Resources, provide
+from payments_ledger.feed import routes as feed_routes
+from payments_ledger.feed.heads import LOOK_SECONDS, Heads
 from payments_ledger.ledger import routes as ledger_routes
 from payments_ledger.ledger.chart import routes as chart_routes
 from payments_ledger.ledger.currencies import keep_currencies, try_to_load
@@ -22,6 +24,7 @@ from payments_ledger.payments import routes as payments_routes
 from payments_ledger.process import failpoints
 from payments_ledger.process.draining import drain_when_asked
 from payments_ledger.process.garbage_collection import collect_seldom
+from payments_ledger.process.periodic import repeat
 from payments_ledger.process.settings import Settings
 from payments_ledger.refunds import routes as refunds_routes
 from payments_ledger.telemetry.logs import configure_logging
@@ -52,11 +55,12 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. It starts without its services and becomes ready once PostgreSQL is reachable."""
     resources = Resources.of(settings)
     checks = health.Checks(settings, resources.database)
+    heads = Heads(resources.database)
     app = FastAPI(
         title="Payments Ledger",
         version=version("payments-ledger"),
         description="Payment intents and a double-entry ledger. Amounts are exact decimal strings.",
-        lifespan=lambda _: _running(resources, checks),
+        lifespan=lambda _: _running(resources, checks, heads),
         docs_url=None,
         openapi_tags=list(TAGS),
         servers=list(SERVERS),
@@ -68,12 +72,12 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     provide(app, resources)
-    _serve(app, resources, checks)
+    _serve(app, resources, checks, heads)
     return app
 
 
 @asynccontextmanager
-async def _running(resources: Resources, checks: health.Checks) -> AsyncIterator[None]:
+async def _running(resources: Resources, checks: health.Checks, heads: Heads) -> AsyncIterator[None]:
     """Holds the resources, and keeps them up to date, while the application serves."""
     hash_of_nobody()
     database = resources.database
@@ -83,6 +87,7 @@ async def _running(resources: Resources, checks: health.Checks) -> AsyncIterator
     background = [
         asyncio.create_task(keep_currencies(database)),
         asyncio.create_task(resources.chaos.run()),
+        asyncio.create_task(repeat("feed", heads.look, seconds=LOOK_SECONDS)),
         asyncio.create_task(observe_process({"requests": database})),
     ]
     yield
@@ -93,7 +98,7 @@ async def _running(resources: Resources, checks: health.Checks) -> AsyncIterator
     stop_exporting_spans()
 
 
-def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
+def _serve(app: FastAPI, resources: Resources, checks: health.Checks, heads: Heads) -> None:
     """Every route of the application, and what a request passes on its way there: the last one added comes first."""
     settings = resources.settings
     routers = (
@@ -104,6 +109,7 @@ def _serve(app: FastAPI, resources: Resources, checks: health.Checks) -> None:
         chart_routes.router,
         transactions_routes.router,
         reports_routes.router,
+        feed_routes.router_of(heads),
         tenants_routes.router,
         health.router_of(checks),
         metrics_page.router,

@@ -92,6 +92,10 @@ class Conflict(LedgerError):
     """The present state forbids this."""
 
 
+class Gone(LedgerError):
+    """There was such a thing, and it is not kept any more."""
+
+
 class Unavailable(LedgerError):
     """The service cannot answer right now. Repeat the request with the same Idempotency-Key."""
 
@@ -185,6 +189,13 @@ class InvalidCursor(UnreadableParameter):
         super().__init__("cursor")
 
 
+class UnknownEvent(UnreadableParameter):
+    """The tenant has no event with this id to read on from."""
+
+    def __init__(self) -> None:
+        super().__init__("after")
+
+
 class TooManyFailedLogins(Limited):
     """Too many failed logins with this e-mail address. It rests for a while."""
 
@@ -257,6 +268,10 @@ class RefundNotFound(NotFound):
     """There is no refund with this id."""
 
 
+class EventNotFound(NotFound):
+    """There is no event with this id."""
+
+
 class PolicyNotFound(NotFound):
     """There is no policy with this name."""
 
@@ -299,6 +314,15 @@ class PaymentExpired(Conflict):
 
 class NotCapturable(Conflict):
     """Only a manual payment that is AUTHORIZED can be captured."""
+
+
+class CursorExpired(Gone):
+    """The event to read on from is not kept any more."""
+
+    def __init__(self, oldest_position: int) -> None:
+        """Of the events that are kept the oldest one has this position."""
+        super().__init__(f"{self.message} The oldest one that is kept has the position {oldest_position}.")
+        self.oldest_position = oldest_position
 
 
 class AlreadyCaptured(Conflict):

@@ -1,6 +1,7 @@
 """Every invariant of this program, as each module declares its own; `verify` and the worker audit the books by them."""
 
 import payments_ledger.delivery.invariants as delivery
+import payments_ledger.feed.invariants as feed
 import payments_ledger.ledger.invariants as ledger
 import payments_ledger.ledger.reports.invariants as reports
 import payments_ledger.ledger.transactions.invariants as transactions
@@ -22,6 +23,7 @@ INVARIANTS = (
     *refunds.INVARIANTS,
     *orders.INVARIANTS,
     *delivery.INVARIANTS,
+    *feed.INVARIANTS,
 )
 # The parameters that they name, in seconds; whoever audits may set others.
 BOUNDS = {"authorized_seconds_max": payments.AUTHORIZED_SECONDS_MAX}

@@ -13,6 +13,8 @@ from payments_ledger.delivery.gauges import measure_outbox
 from payments_ledger.delivery.relay import Relay
 from payments_ledger.delivery.reminder import Reminder
 from payments_ledger.delivery.transport import transport_of
+from payments_ledger.feed.gauges import measure_feed
+from payments_ledger.feed.sequencer import EXPIRE_SECONDS, SEQUENCE_SECONDS, extend_log, forget_expired
 from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.ledger.transactions.expiry import SWEEP_SECONDS as HOLDS_SWEEP_SECONDS
@@ -126,8 +128,16 @@ class Worker:
                 seconds=settings.verify_seconds,
                 bounds=BOUNDS | {"idempotency_ttl_seconds": settings.idempotency_ttl_seconds},
             ).run()
+        yield repeat("feed", partial(extend_log, outbox), seconds=SEQUENCE_SECONDS)
+        forget = partial(forget_expired, outbox, days=settings.outbox_retention_days)
+        yield repeat("positions of dropped events", forget, seconds=EXPIRE_SECONDS)
         yield repeat("counts of payments", partial(sum_up_all_counts, outbox), seconds=MEASURE_SECONDS)
-        yield keep_measuring("database", partial(measure_outbox, outbox), partial(measure_payments, outbox))
+        yield keep_measuring(
+            "database",
+            partial(measure_outbox, outbox),
+            partial(measure_payments, outbox),
+            partial(measure_feed, outbox),
+        )
         yield observe_process({"commands": self._database, "outbox": outbox})
 
     def _subscriptions(self) -> Iterator[Subscription]:

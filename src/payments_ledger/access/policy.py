@@ -23,18 +23,27 @@ class Permission(StrEnum):
     PAYMENTS_REFUND = "payments:refund"
     LEDGER_READ = "ledger:read"
     LEDGER_WRITE = "ledger:write"
+    EVENTS_READ = "events:read"
     ADMIN = "admin"
 
 
 ROLE_PERMISSIONS: dict[str, frozenset[Permission]] = {
     "admin": frozenset(Permission),
     "finance": frozenset(
-        {Permission.PAYMENTS_READ, Permission.PAYMENTS_REFUND, Permission.LEDGER_READ, Permission.LEDGER_WRITE}
+        {
+            Permission.PAYMENTS_READ,
+            Permission.PAYMENTS_REFUND,
+            Permission.LEDGER_READ,
+            Permission.LEDGER_WRITE,
+            Permission.EVENTS_READ,
+        }
     ),
-    "ops": frozenset({Permission.PAYMENTS_WRITE, Permission.PAYMENTS_READ, Permission.LEDGER_READ}),
+    "ops": frozenset(
+        {Permission.PAYMENTS_WRITE, Permission.PAYMENTS_READ, Permission.LEDGER_READ, Permission.EVENTS_READ}
+    ),
     "sales": frozenset({Permission.PAYMENTS_READ}),
 }
-"""The roles that every tenant begins with. Migration 0016 gave finance, and its permissions, to older tenants."""
+"""The roles that every tenant begins with. Migrations 0016 and 0019 gave older tenants what they lacked."""
 
 MOVES_MONEY = frozenset({Permission.PAYMENTS_WRITE, Permission.PAYMENTS_REFUND, Permission.LEDGER_WRITE})
 """What an amount can be a condition of."""

@@ -155,7 +155,7 @@ async def _find_responses(conn: Connection, keys: Sequence[Key]) -> dict[Key, tu
         for row in await cursor.fetchall()
         if row["is_kept"]
     }
-    return {key: stored[key.place] for key in keys if key.place in stored}
+    return {key: response for key in keys if (response := stored.get(key.place))}
 
 
 async def _insert_responses(conn: Connection, responses: Sequence[tuple[Key, StoredResponse]]) -> None:

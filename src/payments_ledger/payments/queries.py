@@ -66,7 +66,7 @@ async def lock_payments(conn: Connection, keys: Collection[tuple[str, UUID]]) ->
         """,
         _columns(keys),
     )
-    payments = [_payment(row) for row in await cursor.fetchall()]
+    payments = [payment_of(row) for row in await cursor.fetchall()]
     return {(payment.tenant_id, payment.id): payment for payment in payments}
 
 
@@ -131,7 +131,7 @@ async def find_payment(conn: Connection, tenant_id: str, payment_id: UUID) -> Pa
     cursor = conn.cursor(row_factory=dict_row, binary=True)
     await cursor.execute("SELECT * FROM payment_intents WHERE tenant_id = %s AND id = %s", [tenant_id, payment_id])
     row = await cursor.fetchone()
-    return _payment(row) if row else None
+    return payment_of(row) if row else None
 
 
 async def find_payments_of_orders(
@@ -148,7 +148,7 @@ async def find_payments_of_orders(
         """,
         [[tenant_id for tenant_id, _ in orders], [order_id for _, order_id in orders]],
     )
-    payments = [_payment(row) for row in await cursor.fetchall()]
+    payments = [payment_of(row) for row in await cursor.fetchall()]
     return {(payment.tenant_id, payment.order_id): payment for payment in payments if payment.order_id}
 
 
@@ -266,7 +266,8 @@ def _amount_settled(payment: Payment) -> int | None:
     return payment.captured.amount if payment.captured and payment.status is Status.SETTLED else None
 
 
-def _payment(row: dict[str, Any]) -> Payment:
+def payment_of(row: dict[str, Any]) -> Payment:
+    """A row of payment_intents as the value."""
     capture_id, reason, failure_code = row["capture_id"], row["cancellation_reason"], row["failure_code"]
     return Payment(
         tenant_id=row["tenant_id"],

@@ -12,12 +12,15 @@ from uuid_utils.compat import uuid7
 
 from payments_ledger.access.caller import TENANT_PROBLEMS, Caller, caller_with
 from payments_ledger.access.commands import Operation, OptionalKey, RequiredKey, refusal, rendering
+from payments_ledger.access.pages import page_of
 from payments_ledger.access.policy import Permission
 from payments_ledger.access.resources import Resources, Shared
 from payments_ledger.commit.audit import Origin
 from payments_ledger.commit.idempotency import StoredResponse, fingerprint
 from payments_ledger.errors import Forbidden, Invalid, InvalidAmount, PaymentNotFound, Rejected
 from payments_ledger.money import Money, parse_money
+from payments_ledger.payments.filters import RequestedFilter
+from payments_ledger.payments.listing import list_payments
 from payments_ledger.payments.payment import CancellationReason, Failure, Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.schemas import (
@@ -32,6 +35,7 @@ from payments_ledger.payments.schemas import (
     PaymentIntentRequest,
     outcomes_body,
     payment_body,
+    show_payment,
 )
 from payments_ledger.payments.use_cases import (
     AnnotatePayment,
@@ -51,6 +55,8 @@ from payments_ledger.payments.use_cases import (
 from payments_ledger.postgres.database import Connection, transaction_time
 from payments_ledger.process.portions import in_portions
 from payments_ledger.validation.metadata import NO_METADATA
+from payments_ledger.web.metadata_filter import METADATA_PARAMETER
+from payments_ledger.web.paging import Page
 from payments_ledger.web.parameters import CanonicalUUID
 from payments_ledger.web.problems import BODY_PROBLEMS, documented
 from payments_ledger.web.routes import Route, UpTo
@@ -242,6 +248,35 @@ async def change_payment_intent(
     description = "" if body.removes_description else body.description
     command = AnnotatePayment(caller.tenant_id, payment_id, description, body.metadata, caller.origin)
     return await ANNOTATE.respond(resources, caller, command, path=f"{PATH}/{payment_id}")
+
+
+@router.get(
+    "",
+    summary="List payment intents",
+    response_model=list[PaymentIntent],
+    responses=documented(*TENANT_PROBLEMS),
+    openapi_extra=METADATA_PARAMETER,
+)
+async def list_payment_intents(
+    caller: Reader,
+    wanted: RequestedFilter,
+    page: Annotated[Page, Depends(page_of("payment intents", is_filtered=True))],
+    resources: Shared,
+) -> Response:
+    """The tenant's payment intents that meet all filters, newest first.
+
+    A page may have fewer than `limit`, even none, where few meet the filters: the list ends where no `Link` is. The
+    next page is in `Link: <…>; rel="next"` (RFC 8288).
+    """
+    async with resources.database.transaction([caller.tenant_id]) as conn:
+        listed = await list_payments(conn, caller.tenant_id, wanted, after=page.after, limit=page.rows_wanted)
+        now = await transaction_time(conn)
+    return await page.response(
+        listed.payments,
+        lambda payment: show_payment(payment, now),
+        lambda payment: (payment.created_at, payment.id),
+        goes_on_after=listed.goes_on_after,
+    )
 
 
 @router.get(

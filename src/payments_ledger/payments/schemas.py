@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -87,9 +88,7 @@ class PaymentIntentRequest(Body):
     confirmed, a manual one not captured.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"examples": [REQUEST_EXAMPLE]})
-
-    _money: Money
+    model_config = ConfigDict(json_schema_extra={"examples": [REQUEST_EXAMPLE]})
 
     amount: UnparsedAmount
     currency: Annotated[str, Field(min_length=3, max_length=3, examples=["BRL"])]
@@ -112,13 +111,14 @@ class PaymentIntentRequest(Body):
         except ValidationError as error:
             refusal = invalid_body(error)
             raise together([refusal, *_refusals_of_money(value, refusal)]) from None
-        request._money = parse_money(request.amount, request.currency)
+        # Parsed now, so that its faults are reported with those of other parameters.
+        _ = request.money
         return request
 
-    @property
+    @cached_property
     def money(self) -> Money:
-        """Amount and currency, exact, of a request that was `read`."""
-        return self._money
+        """Amount and currency, exact; raises Invalid, unless the request was `read`."""
+        return parse_money(self.amount, self.currency)
 
     @property
     def terms(self) -> Terms:
@@ -274,13 +274,15 @@ def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
 
 
 def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
-    """The payment as clients see it at a time, to the byte; by default just after its last change.
+    """The payment as clients see it at a time, to the byte; by default just after its last change."""
+    return show_payment(payment, at or payment.updated_at).model_dump_json().encode()
 
-    Its fields are right by their types, and not validated again.
-    """
+
+def show_payment(payment: Payment, at: datetime) -> PaymentIntent:
+    """The payment at a time. Its fields are right by their types, and not validated again."""
     currency = payment.money.currency
     captured, failure = payment.captured, payment.failure
-    body = PaymentIntent.model_construct(
+    return PaymentIntent.model_construct(
         id=str(payment.id),
         amount=format_amount(payment.money.amount, currency),
         currency=currency,
@@ -294,7 +296,7 @@ def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
         metadata=dict(payment.metadata),
         expires_at=payment.terms.expires_at,
         capture_requested_at=captured.requested_at if captured else None,
-        amount_capturable=format_amount(payment.amount_capturable(at or payment.updated_at), currency),
+        amount_capturable=format_amount(payment.amount_capturable(at), currency),
         amount_captured=format_amount(payment.amount_captured, currency),
         amount_refunded=format_amount(payment.amount_refunded, currency),
         amount_refundable=format_amount(payment.amount_refundable, currency),
@@ -302,7 +304,6 @@ def payment_body(payment: Payment, at: datetime | None = None) -> bytes:
         failure_code=failure.code if failure else None,
         failure_message=failure.message if failure else None,
     )
-    return body.model_dump_json().encode()
 
 
 async def outcomes_body(outcomes: Iterable[tuple[int, bytes]]) -> bytes:

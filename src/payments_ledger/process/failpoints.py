@@ -26,6 +26,7 @@ class Place(Enum):
     CONSUMER_AFTER_COPY = "consumer.after_copy"
     CONSUMER_BEFORE_ACK = "consumer.before_ack"
     CONSUMER_AFTER_ACK = "consumer.after_ack"
+    LOG_BEFORE_COMMIT = "log.before_commit"
 
 
 class Action(Enum):

@@ -1,4 +1,4 @@
-"""Brings the schema up to date: three roles that own nothing, then the migrations, one process at a time."""
+"""Brings the schema up to date: roles that own nothing, the migrations, one process at a time, and large indexes."""
 
 import time
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from payments_ledger.errors import Conflict
 from payments_ledger.postgres.database import driver_url
 from payments_ledger.postgres.roles import auditor_role, relay_role, runtime_role
+from payments_ledger.schema.indexes import Index, make_indexes, unfinished
 
 # Any number that nothing else on the server uses: concurrent starts take turns by it.
 MIGRATION_LOCK = 7_203_811_406
@@ -40,7 +41,7 @@ class MigrationsDisagree(Conflict):
 
 @dataclass(frozen=True)
 class Missing:
-    """One migration that is still to be applied."""
+    """One migration that is still to be applied, or an index of one that is still to be made."""
 
     version: str
     title: str
@@ -49,6 +50,7 @@ class Missing:
 def migrate(database_url: str) -> list[Missing]:
     """Applies what is missing, all of it or nothing, and returns it; can be repeated and started twice at once.
 
+    Then makes the indexes that the migrations name, while others write; if interrupted, the next start goes on.
     Also gives this database's roles what the roles of another name have in it, as after a restoration under a new
     name. Raises MigrationGaveUp, MigrationsDisagree or sqlalchemy.exc.OperationalError.
     """
@@ -58,7 +60,9 @@ def migrate(database_url: str) -> list[Missing]:
         attempt = 1
         while True:
             try:
-                return _apply(engine, _roles_of(database_url))
+                applied = _apply(engine, _roles_of(database_url))
+                make_indexes(engine, _indexes(_known(engine)))
+                return applied
             except (OperationalError, *_STOOD_IN_THE_WAY) as error:
                 if not isinstance(getattr(error, "orig", error), _STOOD_IN_THE_WAY):
                     raise
@@ -91,7 +95,9 @@ def missing_migrations(database_url: str) -> list[Missing]:
     """What `migrate` would apply, in its order. Changes nothing; raises as `migrate` does."""
     engine = _engine(database_url)
     try:
-        return _missing(_known(engine))
+        applied = _known(engine)
+        indexes = [Missing(index.version, f"The index {index.name}") for index in unfinished(engine, _indexes(applied))]
+        return indexes + _missing(applied)
     finally:
         engine.dispose()
 
@@ -112,6 +118,16 @@ def _missing(applied: str | None) -> list[Missing]:
     """What comes after the version `applied`, in the order of its application."""
     newest_first = _scripts().iterate_revisions(newest_version(), applied or "base")
     return [Missing(script.revision, script.doc) for script in reversed(list(newest_first))]
+
+
+def _indexes(applied: str | None) -> list[Index]:
+    """What the migrations up to the version `applied` name as INDEXES, in their order."""
+    scripts = reversed(list(_scripts().iterate_revisions(applied, "base"))) if applied else ()
+    return [
+        Index(name, definition, script.revision)
+        for script in scripts
+        for name, definition in getattr(script.module, "INDEXES", {}).items()
+    ]
 
 
 def newest_version() -> str:

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import (
@@ -38,8 +39,19 @@ def metrics_page() -> bytes:
 
 def count_answer(method: str, route: str, status: int, seconds: float) -> None:
     """Counts a request. All three must be from bounded sets."""
-    HTTP_REQUESTS.labels(method, route, str(status)).inc()
-    HTTP_SECONDS.labels(method, route).observe(seconds)
+    _requests(method, route, status).inc()
+    _seconds(method, route).observe(seconds)
+
+
+# `labels` finds a child under a lock and by texts that it makes anew, at every request.
+@cache
+def _requests(method: str, route: str, status: int) -> Counter:
+    return HTTP_REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _seconds(method: str, route: str) -> Histogram:
+    return HTTP_SECONDS.labels(method, route)
 
 
 @contextmanager

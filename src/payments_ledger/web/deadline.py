@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 # something hangs that has none: a read from a server that was stopped, or a network that swallows every packet.
 RESPONSE_SECONDS_MAX = 4.8
 
+# Where a request's scope has its clock.
+_KEY = "payments_ledger.deadline"
+
 
 class Deadline:
     """ASGI middleware: responds 503 when the deadline has passed. The work goes on, and its result is dropped.
@@ -30,7 +33,7 @@ class Deadline:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = _Request(scope, receive, send)
+        request = scope[_KEY] = _Request(scope, receive, send)
         try:
             await self._app(scope, request.receive, request.send)
         except Exception as error:
@@ -39,6 +42,12 @@ class Deadline:
             log.warning("abandoned request failed", reason=f"{type(error).__name__}: {error}")
         finally:
             await request.end()
+
+
+def extend_deadline(scope: Scope, seconds: float) -> None:
+    """Gives the response so much more time, from now on: the request asked for something that may take it."""
+    request: _Request = scope[_KEY]
+    request.extend(seconds)
 
 
 class _Request:
@@ -77,8 +86,13 @@ class _Request:
         if self._problem is not None:
             await self._problem
 
-    def _start_clock(self) -> None:
-        self._clock = asyncio.get_running_loop().call_later(RESPONSE_SECONDS_MAX, self._abandon)
+    def extend(self, seconds: float) -> None:
+        """Starts the clock anew, with more on it."""
+        self._clock.cancel()
+        self._start_clock(seconds)
+
+    def _start_clock(self, more_seconds: float = 0) -> None:
+        self._clock = asyncio.get_running_loop().call_later(RESPONSE_SECONDS_MAX + more_seconds, self._abandon)
 
     def _abandon(self) -> None:
         if not self._has_begun:

@@ -29,6 +29,7 @@ TAGS = (
         "A manual one waits for its capture.",
     },
     {"name": "refunds", "description": "What was given back of settled payments. A refund never changes."},
+    {"name": "events", "description": "What happened, in an order that never changes: for whoever reads no broker."},
     {"name": "ledger", "description": "The tenant's books, in double entry. They are only ever added to."},
     {
         "name": "administration",
@@ -111,6 +112,8 @@ PROBLEMS_BY_TAG: Mapping[tuple[str, int], LedgerError] = {
     ("payment intents", HTTPStatus.UNPROCESSABLE_ENTITY): errors.InvalidAmount(
         "JPY has 0 decimal places; the amount has more."
     ),
+    ("events", HTTPStatus.NOT_FOUND): errors.EventNotFound(),
+    ("events", HTTPStatus.GONE): errors.CursorExpired(10_001),
     ("refunds", HTTPStatus.NOT_FOUND): errors.RefundNotFound(),
     ("refunds", HTTPStatus.CONFLICT): errors.AmountExceedsRefundable(),
 }

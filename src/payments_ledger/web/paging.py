@@ -55,10 +55,18 @@ class Page:
         return self._limit + 1
 
     async def response[R](
-        self, rows: Sequence[R], show: Callable[[R], BaseModel], position: Callable[[R], Position]
+        self,
+        rows: Sequence[R],
+        show: Callable[[R], BaseModel],
+        position: Callable[[R], Position],
+        *,
+        goes_on_after: Position | None = None,
     ) -> Response:
-        """The page as a JSON array, of the `rows_wanted`."""
-        return await self._response(rows, show, lambda row: self._cursors.write(self._purpose, *position(row)))
+        """The page as a JSON array, of the `rows_wanted`; with fewer the list may yet go on, after a position."""
+        following = self._cursors.write(self._purpose, *goes_on_after) if goes_on_after else None
+        return await self._response(
+            rows, show, lambda row: self._cursors.write(self._purpose, *position(row)), following
+        )
 
     async def response_by_code[R](
         self, rows: Sequence[R], show: Callable[[R], BaseModel], code: Callable[[R], str]
@@ -67,11 +75,17 @@ class Page:
         return await self._response(rows, show, lambda row: self._cursors.write_text(self._purpose, code(row)))
 
     async def _response[R](
-        self, rows: Sequence[R], show: Callable[[R], BaseModel], cursor_at: Callable[[R], str]
+        self,
+        rows: Sequence[R],
+        show: Callable[[R], BaseModel],
+        cursor_at: Callable[[R], str],
+        following: str | None = None,
     ) -> Response:
         response = await json_array(map(show, rows[: self._limit]))
         if len(rows) > self._limit:
-            response.headers["Link"] = self._link_to_next(cursor_at(rows[self._limit - 1]))
+            following = cursor_at(rows[self._limit - 1])
+        if following:
+            response.headers["Link"] = self._link_to_next(following)
         return response
 
     @property

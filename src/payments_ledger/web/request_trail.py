@@ -46,11 +46,9 @@ class RequestTrail:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        span = (
-            None if scope["path"] in UNTRACED_PATHS else start_span(HTTP, "SERVER", parent=headers.get("traceparent"))
-        )
-        traceparent = span.traceparent if span else headers.get("traceparent")
-        trace = begin_trace(headers.get("x-correlation-id"), traceparent)
+        sent = headers.get("traceparent")
+        span = None if scope["path"] in UNTRACED_PATHS else start_span(HTTP, "SERVER", parent=sent)
+        trace = begin_trace(headers.get("x-correlation-id"), span.traceparent if span else sent)
         began = time.perf_counter()
         status = 0
         seconds = 0.0

@@ -6,6 +6,8 @@ TABLES = (
     "roles",
     "user_roles",
     "payment_expiries",
+    "payment_metadata",
+    "unsettled_payments",
     "payment_intents",
     "payment_refunds",
     "accounts",
@@ -24,4 +26,7 @@ TABLES = (
     "ledger_transaction_accounts",
     "ledger_transaction_notes",
     "account_balances",
+    "event_log",
+    "event_log_heads",
+    "event_log_reach",
 )

@@ -27,6 +27,8 @@ from payments_ledger.commit.events import Event
 from payments_ledger.commit.idempotency import Key, StoredResponse
 from payments_ledger.delivery import queries as outbox_queries
 from payments_ledger.delivery.queries import DueEvent, OutboxEvent, PublishedEvent
+from payments_ledger.feed import queries as feed_queries
+from payments_ledger.feed.patterns import EVERYTHING
 from payments_ledger.ledger import currencies
 from payments_ledger.ledger import queries as ledger_queries
 from payments_ledger.ledger.accounts import Account, AccountType, Side
@@ -44,8 +46,10 @@ from payments_ledger.ledger.transactions.transaction import Kind, Transaction
 from payments_ledger.ledger.transactions.transaction import Status as TransactionStatus
 from payments_ledger.operations import queries as operations_queries
 from payments_ledger.orders import queries as orders_queries
+from payments_ledger.payments import listing
 from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.lifecycle import Status
+from payments_ledger.payments.listing import PaymentFilter
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.postings import settlement
 from payments_ledger.payments.routes import CREATE, PATH
@@ -74,8 +78,10 @@ class WithoutTenantCondition(AsyncCursor[TupleRow]):
     """Executes a statement as if somebody had forgotten the tenant in it."""
 
     async def execute(self, query: Query, params: Params | None = None, **options: Any) -> Any:
-        query = query.decode() if isinstance(query, bytes) else query
-        text = query.as_string(self) if isinstance(query, sql.Composable) else str(query)
+        if isinstance(query, sql.Composable):
+            text = query.as_string(self)
+        else:
+            text = query.decode() if isinstance(query, bytes) else str(query)
         text = CONDITION.sub(_parameter_alone, text)
         return await super().execute(text.encode(), params, **options)
 
@@ -229,6 +235,25 @@ CASES: dict[str, Case] = {
         conn, after=UUID(int=0), since=LONG_AGO, seen=[], tenant_id=None, event_types=[], limit=1000
     ),
     "delivery.make_due": lambda conn, w: outbox_queries.make_due(conn, [w.waiting], again=True),
+    "feed.take_reach": lambda conn, w: feed_queries.take_reach(conn),
+    "feed.append_written": lambda conn, w: feed_queries.append_written(conn, 0, 2**62),
+    "feed.append_older": lambda conn, w: feed_queries.append_older(
+        conn, feed_queries.Reach(0, 0, "", UUID(int=0), 0), 1000
+    ),
+    "feed.move_reach": lambda conn, w: feed_queries.move_reach(conn, 2**62),
+    "feed.last_positions": lambda conn, w: feed_queries.last_positions(conn, [w.tenant_id]),
+    "feed.first_event": lambda conn, w: feed_queries.first_event(conn, w.tenant_id),
+    "feed.find_position": lambda conn, w: feed_queries.find_position(conn, w.tenant_id, w.event.id),
+    "feed.find_event": lambda conn, w: feed_queries.find_event(conn, w.tenant_id, w.event.id),
+    "feed.is_written": lambda conn, w: feed_queries.is_written(conn, w.tenant_id, w.event.id),
+    "feed.read_events": lambda conn, w: feed_queries.read_events(
+        conn, w.tenant_id, after=0, wanted=EVERYTHING, limit=1000
+    ),
+    "feed.read_events_of": lambda conn, w: feed_queries.read_events_of(
+        conn, w.tenant_id, w.payment.id, after=0, wanted=EVERYTHING, limit=1000
+    ),
+    "feed.delete_expired": lambda conn, w: feed_queries.delete_expired(conn, NOW, 1000),
+    "feed.measure_lag": lambda conn, w: feed_queries.measure_lag(conn),
     "operations.find_schema_version": lambda conn, w: operations_queries.find_schema_version(conn),
     "operations.list_last_settlements": lambda conn, w: operations_queries.list_last_settlements(conn, 1000),
     "payments.insert_payments": lambda conn, w: payments_queries.insert_payments(conn, [w.new_payment]),
@@ -238,6 +263,13 @@ CASES: dict[str, Case] = {
     "payments.due_expiries": lambda conn, w: payments_queries.due_expiries(conn, 1000),
     "payments.forget_expiries": lambda conn, w: payments_queries.forget_expiries(
         conn, [payments_queries.Expiry(w.tenant_id, w.payment.id)]
+    ),
+    "listing.list_payments": lambda conn, w: listing.list_payments(
+        conn, w.tenant_id, PaymentFilter(), after=None, limit=1000
+    ),
+    # With two filters of which each has an index.
+    "listing._narrowest": lambda conn, w: listing.list_payments(
+        conn, w.tenant_id, PaymentFilter((Status.CREATED,), w.payment.customer_ref), after=None, limit=1000
     ),
     "refunds.find_taken_references": lambda conn, w: refunds_queries.find_taken_references(
         conn, {(w.tenant_id, "theirs")}

@@ -78,9 +78,9 @@ def test_older_tenants_get_the_role_finance_and_their_administrators_its_permiss
         migrate(url)
         rows = conn.execute("SELECT name, permissions FROM roles WHERE tenant_id = 'old' ORDER BY name").fetchall()
     assert rows == [
-        ("admin", ["admin", "ledger:write", "payments:read", "payments:refund"]),
+        ("admin", ["admin", "events:read", "ledger:write", "payments:read", "payments:refund"]),
         ("finance", sorted(ROLE_PERMISSIONS["finance"])),
-        ("ops", ["ledger:read"]),
+        ("ops", ["events:read", "ledger:read"]),
     ]
 
 
@@ -418,6 +418,17 @@ async def test_a_posting_cannot_refer_to_another_tenants_entry_or_account(
                 """,
                 [other],
             )
+
+
+SEEN_BY_THE_RELAY = {
+    "outbox_events",
+    "idempotency_keys",
+    "payment_counts",
+    "payment_expiries",
+    "event_log",
+    "event_log_heads",
+    "event_log_reach",
+}
 
 
 async def test_the_relay_sees_the_outbox_and_the_counts_of_all_and_nothing_else(

@@ -83,6 +83,8 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "changes_are_audited": 4,
         "events_match_their_payment": 9,
         "events_are_published_or_due": 9,
+        "events_have_a_position": 9,
+        "positions_follow_without_a_gap": 0,
         "audit_rows_have_their_payment": 9,
         "totals_have_their_account": 4,
         "currencies_have_the_places_of_the_standard": len(EXPONENTS) + 6,
@@ -382,7 +384,7 @@ async def test_a_big_book_is_clean(database_url: str) -> None:
     book = await asyncio.to_thread(big_book.fill, database_url, payments=2000, tenants=1)
     results = [result async for result in audit(database_url, INVARIANTS, tenant_id=book.tenants[0], bounds=BOUNDS)]
     assert [result.invariant.name for result in results if not result.ok] == []
-    absent = {"nothing_waits_too_long", "kept_answers_match_their_refund"}
+    absent = {"positions_follow_without_a_gap", "nothing_waits_too_long", "kept_answers_match_their_refund"}
     absent |= {invariant.name for invariant in transactions.INVARIANTS}
     # Nothing in it is backdated, and its tenants have UTC.
     absent |= {

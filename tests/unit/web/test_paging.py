@@ -40,3 +40,11 @@ async def test_the_link_has_all_that_was_sent_and_the_place_after_the_last_row(q
 async def test_the_last_page_has_no_link() -> None:
     page = Page(URL("http://test/things"), CURSORS, "things", 2, None)
     assert "Link" not in (await page.response([Row(number=1)] * 2, lambda row: row, position)).headers
+
+
+async def test_a_page_that_ended_early_has_a_link_to_where_the_list_goes_on() -> None:
+    page = Page(URL("http://test/things"), CURSORS, "things", 2, None)
+    place = position(Row(number=9))
+    response = await page.response([], lambda row: row, position, goes_on_after=place)
+    cursor = dict(parse_qsl(urlsplit(response.headers["Link"][1:].partition(">")[0]).query))["cursor"]
+    assert (response.body, Page(URL("http://test/"), CURSORS, "things", 2, cursor).after) == (b"[]", place)
