@@ -49,6 +49,11 @@ class Journal:
         transaction: dict[str, Any] = response.json()
         return transaction
 
+    async def move_all(self, postings: list[dict[str, str]], **more: Any) -> None:
+        """One transaction of several postings."""
+        response = await self.post(TRANSACTIONS, {"postings": postings, **more})
+        assert response.status_code == 201, response.text
+
     async def hold(self, debit: str, credit: str, amount: str, **more: Any) -> dict[str, Any]:
         return await self.move(debit, credit, amount, status="pending", **more)
 

@@ -36,6 +36,7 @@ from payments_ledger.ledger.balances import queries as balances_queries
 from payments_ledger.ledger.balances.balance import RunningBalance
 from payments_ledger.ledger.chart import queries as chart_queries
 from payments_ledger.ledger.chart.queries import AccountFilter
+from payments_ledger.ledger.exports import queries as exports_queries
 from payments_ledger.ledger.period import Period
 from payments_ledger.ledger.reports import queries as reports_queries
 from payments_ledger.ledger.reports.queries import Cut
@@ -189,6 +190,10 @@ CASES: dict[str, Case] = {
     "chart.find_account": lambda conn, w: chart_queries.find_account(conn, w.tenant_id, "THEIRS"),
     "chart.list_accounts": lambda conn, w: chart_queries.list_accounts(
         conn, w.tenant_id, AccountFilter(prefix="THEIRS"), after=None, limit=1000
+    ),
+    "exports.measure": lambda conn, w: exports_queries.measure(conn, w.tenant_id, Period()),
+    "exports.list_exported_entries": lambda conn, w: exports_queries.list_exported_entries(
+        conn, w.tenant_id, Period(), after=None, limit=1000
     ),
     "reports.find_zone": lambda conn, w: reports_queries.find_zone(conn, w.tenant_id),
     "reports.find_cut": lambda conn, w: reports_queries.find_cut(conn, "UTC", effective_before=NOW),
