@@ -43,9 +43,22 @@ router = APIRouter(prefix="/v1/ledger", tags=["ledger"], route_class=Route)
 Reader = Annotated[Caller, Depends(caller_with(Permission.LEDGER_READ))]
 AccountCode = Annotated[str, CODE, Path(description="The account", examples=["WALLET.C001"])]
 PROBLEMS = documented(*TENANT_PROBLEMS)
-PROBLEMS_OR_CSV: dict[int | str, dict[str, Any]] = PROBLEMS | {
-    HTTPStatus.OK: {"content": {CSV: {"schema": {"type": "string"}}}}
-}
+
+
+def _or_csv(*example: str) -> dict[int | str, dict[str, Any]]:
+    content = {CSV: {"schema": {"type": "string"}, "example": "\r\n".join((*example, ""))}}
+    return PROBLEMS | {HTTPStatus.OK: {"content": content}}
+
+
+STATEMENT_OR_CSV = _or_csv(
+    "row,transaction_id,payment_intent_id,entry_id,side,amount,balance,recorded_at,effective_at,book_date,description,"
+    "reference",
+    "opening,,,,,,0.00,,,,,",
+    "line,01a20568-8a1a-72a7-9083-66e400122dd8,,01a20568-8a1a-72a7-9083-66e400122dd8,CREDIT,100.00,100.00,"
+    "2026-01-31T12:00:00Z,2026-01-31T12:00:00Z,2026-01-31,Deposit by Pix,deposit-2026-0001",
+    "closing,,,,,,100.00,,,,,",
+)
+REPORT_OR_CSV = _or_csv("account,type,currency,debits,credits,balance", "CASH,asset,BRL,100.00,0.00,100.00")
 
 _OF_DAYS = "a date is a day of the tenant's zone, a time without a zone is UTC"
 From = Annotated[Moment | None, Query(alias="from", description=f"Inclusive; {_OF_DAYS}")]
@@ -100,7 +113,7 @@ async def list_account_balances(
     "/accounts/{code}/statement",
     summary="Show a statement of an account",
     response_model=StatementDocument,
-    responses=PROBLEMS_OR_CSV,
+    responses=STATEMENT_OR_CSV,
 )
 async def show_account_statement(
     caller: Reader,
@@ -137,7 +150,7 @@ Depth = Annotated[int | None, Query(ge=1, le=64, description="Rolls accounts up 
 Spanned = Annotated[Span, Depends(_span)]
 
 
-@router.get("/reports/trial-balance", summary="Trial balance", response_model=TrialBalance, responses=PROBLEMS_OR_CSV)
+@router.get("/reports/trial-balance", summary="Trial balance", response_model=TrialBalance, responses=REPORT_OR_CSV)
 async def show_trial_balance(
     caller: Reader, request: Request, span: Spanned, currency: Currency, resources: Shared, depth: Depth = None
 ) -> Response:
@@ -145,7 +158,7 @@ async def show_trial_balance(
     return await _report(ReportName.TRIAL_BALANCE, caller, request, span, currency, resources, depth)
 
 
-@router.get("/reports/balance-sheet", summary="Balance sheet", response_model=BalanceSheet, responses=PROBLEMS_OR_CSV)
+@router.get("/reports/balance-sheet", summary="Balance sheet", response_model=BalanceSheet, responses=REPORT_OR_CSV)
 async def show_balance_sheet(
     caller: Reader, request: Request, span: Spanned, currency: Currency, resources: Shared, depth: Depth = None
 ) -> Response:
@@ -154,7 +167,7 @@ async def show_balance_sheet(
 
 
 @router.get(
-    "/reports/income-statement", summary="Income statement", response_model=IncomeStatement, responses=PROBLEMS_OR_CSV
+    "/reports/income-statement", summary="Income statement", response_model=IncomeStatement, responses=REPORT_OR_CSV
 )
 async def show_income_statement(
     caller: Reader, request: Request, span: Spanned, currency: Currency, resources: Shared, depth: Depth = None
