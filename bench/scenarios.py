@@ -36,6 +36,10 @@ QUERIES = {
     "entries": "entries, first page",
     "entries_deep": "entries, deep page",
     "entries_of_period": "entries of a period",
+    "balance_as_of": "balances of an account as of a time",
+    "balance_known_at": "balances of an account as of a time, as far as known at another",
+    "statement": "statement of a period, first page",
+    "statement_recorded": "statement of a period by recording, first page",
 }
 # What a process needs at full load until it is as fast as it gets.
 WARM_SECONDS = 1.0
@@ -373,12 +377,18 @@ def _query_paths(filled: Books, size: int) -> dict[str, str]:
     # The middle half of the books. It cuts through two days: the hard case, since the totals are kept by day.
     now, span = datetime.now(UTC), big_books.span_of(size)
     period = urlencode({"from": (now - span * 3 / 4).isoformat(), "to": (now - span / 4).isoformat()})
+    then = urlencode({"as_of": (now - span / 2).isoformat()})
+    known = urlencode({"known_at": (now - span / 4).isoformat()})
     queries = (
         "/v1/ledger/balances",
         f"/v1/ledger/balances?{period}",
         "/v1/ledger/entries",
         f"/v1/ledger/entries?cursor={cursor}",
         f"/v1/ledger/entries?{period}",
+        f"/v1/ledger/accounts/CASH/balances?{then}",
+        f"/v1/ledger/accounts/CASH/balances?{then}&{known}",
+        f"/v1/ledger/accounts/CASH/statement?currency=BRL&{period}",
+        f"/v1/ledger/accounts/CASH/statement?currency=BRL&by=recorded&{period}",
     )
     return dict(zip(QUERIES, queries, strict=True))
 

@@ -11,6 +11,7 @@ from payments_ledger.errors import Invalid
 from payments_ledger.ledger import queries
 from payments_ledger.ledger.accounts import CASH, REVENUE
 from payments_ledger.ledger.entry import Entry, Posting
+from payments_ledger.ledger.reports.use_cases import balances_as_of
 from payments_ledger.money import Money
 from payments_ledger.postgres.database import Database
 from payments_ledger.tenants.use_cases import ZONE_DEFAULT, begin_tenant
@@ -89,3 +90,29 @@ async def test_a_zone_never_changes(owner: Database, tenant: str) -> None:
     with pytest.raises(psycopg.errors.RestrictViolation, match="zone never changes"):
         async with owner.transaction([tenant]) as conn:
             await conn.execute("UPDATE tenants SET zone = 'Asia/Tokyo' WHERE tenant_id = %s", [tenant])
+
+
+async def test_what_a_process_of_before_posts_is_dated_by_its_recording(database: Database, tenant: str) -> None:
+    async with database.transaction([tenant]) as conn:
+        await conn.execute(
+            """
+            WITH entry AS (
+                INSERT INTO ledger_entries (tenant_id, posted_at, id, kind, source_id, correlation_id)
+                VALUES (%s, %s, %s, 'settlement', %s, 'corr-test')
+                RETURNING *
+            ), posting AS (
+                INSERT INTO ledger_postings
+                    (tenant_id, posted_at, entry_id, position, debit_account, credit_account, currency, amount)
+                SELECT tenant_id, posted_at, id, 1, 'CASH', 'REVENUE', 'BRL', 100 FROM entry
+                RETURNING *
+            )
+            INSERT INTO account_totals (tenant_id, account, currency, day, debits, credits)
+            SELECT tenant_id, account, currency, (posted_at AT TIME ZONE 'UTC')::date, debits, credits
+            FROM posting
+            CROSS JOIN LATERAL (VALUES ('CASH', 100, 0), ('REVENUE', 0, 100)) AS side (account, debits, credits)
+            """,
+            [tenant, EVENING, uuid7(), uuid4()],
+        )
+        cash = await balances_as_of(conn, tenant, CASH, as_of=date(2026, 3, 1), known_at=None)
+        earlier = await balances_as_of(conn, tenant, CASH, as_of=date(2026, 2, 28), known_at=EVENING)
+    assert [each.balance for each in (*cash, *earlier)] == [100, 0]
