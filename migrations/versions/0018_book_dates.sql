@@ -32,7 +32,8 @@ CREATE INDEX ledger_postings_of_payments
 ALTER TABLE ledger_entries
     ADD COLUMN effective_at timestamptz,
     ADD COLUMN book_date date,
-    ADD CONSTRAINT nothing_is_dated_ahead CHECK (effective_at <= posted_at + interval '1 second') NOT VALID;
+    ADD CONSTRAINT nothing_is_dated_ahead CHECK (effective_at <= posted_at + interval '1 second') NOT VALID,
+    ADD CONSTRAINT every_calendar_has_its_day CHECK (effective_at >= timestamptz '1900-01-01 00:00:00+00') NOT VALID;
 COMMENT ON COLUMN ledger_entries.effective_at IS 'NULL: when it was recorded, at posted_at.';
 COMMENT ON COLUMN ledger_entries.book_date IS 'The date of its effective time in the tenant''s zone. NULL: the UTC day of posted_at.';
 

@@ -68,9 +68,18 @@ async def test_only_what_is_booked_on_another_day_is_in_the_second_fold(database
     assert await rows(database, tenant, "SELECT debits FROM account_totals WHERE account = 'CASH'") == [(400,)]
 
 
-async def test_postgresql_refuses_an_entry_that_is_dated_ahead(database: Database, tenant: str) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation, match="nothing_is_dated_ahead"):
-        await post(database, EVENING, entry(tenant, EVENING.replace(minute=31)))
+@pytest.mark.parametrize(
+    ("effective_at", "constraint"),
+    [
+        (EVENING.replace(minute=31), "nothing_is_dated_ahead"),
+        (datetime(1899, 12, 31, 23, 59, tzinfo=UTC), "every_calendar_has_its_day"),
+    ],
+)
+async def test_postgresql_refuses_an_entry_that_is_dated_ahead_or_out_of_mind(
+    database: Database, tenant: str, effective_at: datetime, constraint: str
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match=constraint):
+        await post(database, EVENING, entry(tenant, effective_at))
 
 
 async def test_a_new_tenant_is_in_brazil_unless_it_says_otherwise(database: Database, tenant_in_brazil: str) -> None:

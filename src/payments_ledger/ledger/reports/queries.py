@@ -96,14 +96,15 @@ async def find_cut(
                     THEN start - interval '1 hour' ELSE start END
         FROM starts
         """,
-        {"instant": min(effective_before, _LATEST), "zone": zone},
+        {"instant": min(max(effective_before, _EARLIEST), _LATEST), "zone": zone},
     )
     row = await cursor.fetchone()
     assert row is not None
     return Cut(effective_before, recorded_before, *row)
 
 
-# A day later the calendars of Python and PostgreSQL part.
+# Beyond these days the calendars of Python and PostgreSQL part, in one zone or another. Nothing was booked there.
+_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 

@@ -32,6 +32,7 @@ from payments_ledger.ledger.balances.balance import NOTHING, BalanceKey, Running
 from payments_ledger.ledger.entry import Posting
 from payments_ledger.ledger.transactions.transaction import (
     AHEAD_MAX,
+    EFFECTIVE_MIN,
     Condition,
     Kind,
     NewTransaction,
@@ -231,6 +232,8 @@ class Book:
     def _require_past(self, field_name: str, instant: datetime) -> None:
         if instant > self.now + AHEAD_MAX:
             raise _invalid(field_name, "must not be later than the time of the recording")
+        if instant < EFFECTIVE_MIN:
+            raise _invalid(field_name, f"must not be before {EFFECTIVE_MIN.date()}")
 
     def _require_pending(self, hold: Transaction) -> None:
         if hold.has_expired(self.now):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,6 +17,8 @@ from payments_ledger.money import Money
 POSTINGS_MAX = 100
 # Clocks of clients may be ahead a little. There is no posting ahead of its time.
 AHEAD_MAX = timedelta(seconds=1)
+# Every calendar that reads our books has the days from then on, whatever the zone. No books of today go back further.
+EFFECTIVE_MIN = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 class Kind(StrEnum):

@@ -172,6 +172,28 @@ async def test_days_are_those_of_the_tenants_zone(owner: Database, database: Dat
     assert [line["book_date"] for line in statement["lines"]] == ["2026-04-01"]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31", "9999-12-31T23:59:59.999999Z"])
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Pacific/Kiritimati"])
+async def test_the_ends_of_the_calendar_are_times_like_others(
+    owner: Database, api: Api, zone: str, moment: str
+) -> None:
+    tenant = f"tenant-{uuid4()}"
+    async with owner.transaction([tenant]) as conn:
+        await begin_tenant(conn, tenant_id=tenant, name="x", plan="x", region="x", zone=zone)
+    journal = Journal(api, tenant)
+    await journal.account("BANK", "asset")
+    await journal.move("BANK", "CASH", "1.00", effective_at="1900-01-01T00:00:00Z")
+    refused = await journal.try_to_move("BANK", "CASH", "1.00", effective_at="1899-12-31T23:59:59Z")
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["#/effective_at"]
+    balances = await journal.get(f"{ACCOUNTS}/BANK/balances", as_of=moment, known_at=moment)
+    assert [each["posted"] for each in balances.json()] == ["0.00" if moment.startswith("0001") else "1.00"]
+    for query in ({"from": moment}, {"to": moment}, {"from": moment, "to": moment}):
+        assert (await journal.get(f"{REPORTS}/trial-balance", **query)).status_code == 200
+        for by in ("effective", "recorded"):
+            statement = await journal.get(f"{ACCOUNTS}/BANK/statement", by=by, **query)
+            assert statement.status_code == 200, statement.text
+
+
 @pytest.fixture
 async def company(journal: Journal) -> Journal:
     """Owners put in 1,000.00 in March; in April 300.00 were earned and 120.00 spent; and ¥500 were earned."""
