@@ -17,6 +17,7 @@ from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.ledger.transactions.expiry import SWEEP_SECONDS as HOLDS_SWEEP_SECONDS
 from payments_ledger.ledger.transactions.expiry import sweep_expired_holds
+from payments_ledger.ledger.transactions.gauges import measure_holds
 from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
@@ -125,7 +126,12 @@ class Worker:
                 bounds=BOUNDS | {"idempotency_ttl_seconds": settings.idempotency_ttl_seconds},
             ).run()
         yield repeat("counts of payments", partial(sum_up_all_counts, outbox), seconds=MEASURE_SECONDS)
-        yield keep_measuring("database", partial(measure_outbox, outbox), partial(measure_payments, outbox))
+        yield keep_measuring(
+            "database",
+            partial(measure_outbox, outbox),
+            partial(measure_payments, outbox),
+            partial(measure_holds, outbox),
+        )
         yield observe_process({"commands": self._database, "outbox": outbox})
 
     def _subscriptions(self) -> Iterator[Subscription]:

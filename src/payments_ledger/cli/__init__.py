@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from payments_ledger.cli import database, dead_letters, outbox, processes, reference, status, tenants, users, verify
+from payments_ledger.cli import (
+    accounts,
+    database,
+    dead_letters,
+    outbox,
+    processes,
+    reference,
+    status,
+    tenants,
+    transactions,
+    users,
+    verify,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +53,9 @@ inspect = app.command(rich_help_panel="Inspect")
 inspect(status.status)
 inspect(outbox.tail)
 inspect(verify.verify)
+
+app.add_typer(accounts.commands, name="accounts", rich_help_panel="Ledger")
+app.add_typer(transactions.commands, name="transactions", rich_help_panel="Ledger")
 
 app.add_typer(tenants.commands, name="tenants", rich_help_panel="Set up")
 app.add_typer(users.commands, name="users", rich_help_panel="Set up")
