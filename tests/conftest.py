@@ -42,6 +42,7 @@ LONGEST_FIRST = (
     "acceptance/test_compose.py",
     "acceptance/test_contract.py",
     "models/test_ledger_model.py",
+    "models/test_transactions_model.py",
     "acceptance/test_backup.py",
     "acceptance/test_operator.py",
     "integration/rabbitmq/test_lenient_decoding.py",

@@ -34,7 +34,9 @@ PARTITIONS = "migrations/versions/0012_guarded_partitions.sql"
 BOOKS_REST_ON = "migrations/versions/0013_currencies.sql"
 FACTS = "migrations/versions/0015_captures_and_refunds.sql"
 BOOK_DATES = "migrations/versions/0018_book_dates.sql"
+LEDGER_PRODUCT = "migrations/versions/0017_ledger_product.sql"
 SOURCE = "src/payments_ledger"
+TRANSACTIONS = f"{SOURCE}/ledger/transactions"
 
 MUTATIONS = [
     Mutation(
@@ -275,6 +277,105 @@ MUTATIONS = [
         "BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_postings\n",
         "BEFORE TRUNCATE ON ledger_postings\n",
         ("tests/integration/schema/test_schema.py",),
+    ),
+    Mutation(
+        "Ledger: a limit holds, decided by the book",
+        f"{TRANSACTIONS}/book.py",
+        "            if balance.is_below_minimum:\n",
+        "            if False:\n",
+        ("tests/unit/ledger/transactions/test_book.py",),
+    ),
+    Mutation(
+        "Ledger: a limit holds, checked by PostgreSQL",
+        LEDGER_PRODUCT,
+        "ELSE debits - credits - pending_credits END >= balance_min),",
+        "ELSE debits - credits - pending_credits END >= balance_min OR true),",
+        ("tests/integration/ledger/test_guards.py", "-k", "limit"),
+    ),
+    Mutation(
+        "Ledger: a balance is locked before it is decided on",
+        f"{SOURCE}/ledger/balances/queries.py",
+        "            ORDER BY account, currency\n            FOR NO KEY UPDATE OF account_balances\n",
+        "            ORDER BY account, currency\n",
+        ("tests/integration/ledger/transactions/test_routes.py", "-k", "random_transfers"),
+    ),
+    Mutation(
+        "Ledger: a hold ends once, decided by the book",
+        f"{TRANSACTIONS}/book.py",
+        "        if hold.status is not Status.PENDING:\n",
+        "        if False:\n",
+        ("tests/unit/ledger/transactions/test_book.py",),
+    ),
+    Mutation(
+        "Ledger: a hold ends once, checked by PostgreSQL",
+        LEDGER_PRODUCT,
+        "CREATE TRIGGER holds_end_once BEFORE UPDATE ON",
+        "CREATE TRIGGER holds_end_once BEFORE UPDATE OF tenant_id ON",
+        ("tests/integration/ledger/test_guards.py", "-k", "limit"),
+    ),
+    Mutation(
+        "Ledger: a hold whose time is over no longer counts",
+        f"{TRANSACTIONS}/transaction.py",
+        "            return self.expires_at is not None and self.expires_at <= now\n",
+        "            return False\n",
+        ("tests/unit/ledger/transactions/test_book.py",),
+    ),
+    Mutation(
+        "Ledger: a reference is taken once, also by two at once",
+        f"{TRANSACTIONS}/queries.py",
+        "WHERE run_again('the reference was taken meanwhile')",
+        "WHERE false",
+        ("tests/integration/ledger/transactions/test_routes.py", "-k", "one_reference"),
+    ),
+    Mutation(
+        "Ledger: a transaction is reversed once, checked by PostgreSQL",
+        LEDGER_PRODUCT,
+        "CREATE UNIQUE INDEX ledger_transactions_by_reversed",
+        "CREATE INDEX ledger_transactions_by_reversed",
+        ("tests/integration/ledger/test_guards.py", "-k", "bounds"),
+    ),
+    Mutation(
+        "Ledger: an atomic batch that is refused is forgotten",
+        f"{TRANSACTIONS}/use_cases.py",
+        "    within = book.fork() if command.is_atomic else book\n",
+        "    within = book\n",
+        ("tests/integration/ledger/transactions/test_use_cases.py",),
+    ),
+    Mutation(
+        "Ledger: who posts holds its accounts open",
+        f"{SOURCE}/ledger/chart/queries.py",
+        'sql.SQL("FOR UPDATE" if alone else "FOR KEY SHARE")',
+        'sql.SQL("FOR UPDATE" if alone else "FOR UPDATE SKIP LOCKED")',
+        ("tests/integration/ledger/test_guards.py", "-k", "closing"),
+    ),
+    Mutation(
+        "Ledger: nothing is posted to a closed account, checked by PostgreSQL",
+        LEDGER_PRODUCT,
+        "(NEW.debit_account, NEW.credit_account) AND closed_at IS NOT NULL)",
+        "(NEW.debit_account, NEW.credit_account) AND false)",
+        ("tests/integration/ledger/test_guards.py", "-k", "limit"),
+    ),
+    Mutation(
+        "Ledger: an account is closed when it is empty, checked by PostgreSQL",
+        LEDGER_PRODUCT,
+        "    WHEN (OLD.closed_at IS NULL AND NEW.closed_at IS NOT NULL)\n",
+        "    WHEN (false)\n",
+        ("tests/integration/ledger/test_guards.py", "-k", "limit"),
+    ),
+    Mutation(
+        "Ledger: the event is in the transaction's transaction",
+        f"{TRANSACTIONS}/use_cases.py",
+        "    defer_events(conn, [event_of(change, origin.trace, now) async for change, "
+        "origin in in_portions(written)])\n",
+        "",
+        ("tests/integration/ledger/transactions/test_routes.py", "-k", "event"),
+    ),
+    Mutation(
+        "Ledger: a tenant sees its own rows",
+        LEDGER_PRODUCT,
+        "        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);\n",
+        "",
+        ("tests/integration/schema/test_schema.py", "-k", "forced"),
     ),
     Mutation(
         "Orders are never deleted",

@@ -19,6 +19,7 @@ from payments_ledger.invariants import BOUNDS, INVARIANTS
 from payments_ledger.ledger.currencies import keep_currencies, wait_for_currencies
 from payments_ledger.ledger.transactions.expiry import SWEEP_SECONDS as HOLDS_SWEEP_SECONDS
 from payments_ledger.ledger.transactions.expiry import sweep_expired_holds
+from payments_ledger.ledger.transactions.gauges import measure_holds
 from payments_ledger.messaging.subscription import Subscription
 from payments_ledger.messaging.traced_publisher import TracedPublisher
 from payments_ledger.orders.consumer import OrderMessages
@@ -137,6 +138,7 @@ class Worker:
             partial(measure_outbox, outbox),
             partial(measure_payments, outbox),
             partial(measure_feed, outbox),
+            partial(measure_holds, outbox),
         )
         yield observe_process({"commands": self._database, "outbox": outbox})
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from payments_ledger.cli import (
+    accounts,
     books,
     database,
     dead_letters,
@@ -14,6 +15,7 @@ from payments_ledger.cli import (
     reference,
     status,
     tenants,
+    transactions,
     users,
     verify,
 )
@@ -58,6 +60,9 @@ inspect(books.report)
 inspect(books.export)
 
 app.add_typer(payments.commands, name="payments", rich_help_panel="Inspect")
+
+app.add_typer(accounts.commands, name="accounts", rich_help_panel="Ledger")
+app.add_typer(transactions.commands, name="transactions", rich_help_panel="Ledger")
 
 app.add_typer(tenants.commands, name="tenants", rich_help_panel="Set up")
 app.add_typer(users.commands, name="users", rich_help_panel="Set up")

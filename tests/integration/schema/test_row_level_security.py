@@ -209,6 +209,7 @@ CASES: dict[str, Case] = {
         conn, {w.tenant_id: ["CASH"]}
     ),
     "transactions.list_due_holds": lambda conn, w: transactions_queries.list_due_holds(conn, 1000),
+    "transactions.measure_overdue": lambda conn, w: transactions_queries.measure_overdue(conn),
     "transactions.find_references": lambda conn, w: transactions_queries.find_references(conn, [(w.tenant_id, "r")]),
     "transactions.insert_transactions": lambda conn, w: transactions_queries.insert_transactions(conn, [w.transaction]),
     "transactions.insert_hold_postings": lambda conn, w: transactions_queries.insert_hold_postings(

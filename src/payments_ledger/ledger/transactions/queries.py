@@ -143,6 +143,21 @@ async def request_zones(conn: Connection, tenant_ids: Collection[str]) -> AsyncC
     )
 
 
+async def measure_overdue(conn: Connection) -> tuple[int, float]:
+    """How many holds should have been swept, and for how many seconds the oldest (as the relay's role)."""
+    cursor = await conn.execute(
+        """
+        SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(expires_at)), 0)::float8
+        FROM ledger_transactions
+        WHERE status = 'PENDING' AND expires_at <= now()
+        """
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    overdue, oldest_seconds = row
+    return overdue, oldest_seconds
+
+
 async def find_references(conn: Connection, references: Collection[tuple[str, str]]) -> dict[tuple[str, str], UUID]:
     """The transactions that have the given (tenant, reference) pairs."""
     cursor = await conn.cursor(binary=True).execute(

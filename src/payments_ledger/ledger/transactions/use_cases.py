@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from prometheus_client import Counter
+
 from payments_ledger.commit.audit import AuditRecord, Origin, defer_audit
 from payments_ledger.commit.events import defer_events
 from payments_ledger.errors import LedgerError, Rejected, TransactionNotFound
@@ -37,6 +39,12 @@ from payments_ledger.money import format_amount
 from payments_ledger.postgres.database import Connection, transaction_time
 from payments_ledger.process.portions import in_portions
 from payments_ledger.telemetry.tracing import Trace
+
+TRANSACTIONS = Counter(
+    "ledger_transactions_total",
+    "Transactions of the ledger by what became of them; a batch that is run again counts again",
+    ["outcome"],
+)
 
 # Who ends holds whose time is over.
 SWEEPER = "worker"
@@ -153,7 +161,19 @@ async def change_book(conn: Connection, commands: Sequence[BookCommand]) -> list
             outcomes.append(change.after)
     if written:
         await _write(conn, book.now, written)
+    _count(outcomes)
     return outcomes
+
+
+def _count(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        match outcome:
+            case Recorded(outcomes=each):
+                _count(each)
+            case AtomicRefusal(error=error) | Rejected(error=error):
+                TRANSACTIONS.labels(error.code).inc()
+            case Transaction(status=status):
+                TRANSACTIONS.labels(status.value.lower()).inc()
 
 
 async def write_notes(conn: Connection, commands: Sequence[WriteNote]) -> list[Note | Rejected]:

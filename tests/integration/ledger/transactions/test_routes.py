@@ -4,20 +4,23 @@ Long because it has a case for each refusal.
 """
 
 import asyncio
+import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from payments_ledger.commit.group_commit import GroupCommit
 from payments_ledger.ledger.transactions.expiry import sweep_expired_holds
 from payments_ledger.postgres.database import Database
 from payments_ledger.postgres.roles import relay_role
 from tests.integration.books import settle_a_payment
 from tests.integration.conftest import Api, opened
 from tests.integration.http import assert_problem
-from tests.integration.ledger.journal import ACCOUNTS, TRANSACTIONS, Journal
+from tests.integration.ledger.journal import TRANSACTIONS, Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -229,7 +232,8 @@ async def test_a_reference_is_taken_for_ever_and_leads_to_its_transaction(books:
 
 
 async def test_of_many_at_once_with_one_reference_one_is_recorded(books: Journal, other_process: Any) -> None:
-    body = {"postings": [POSTING], "reference": "r-1"}
+    # Of accounts without limits: nothing but the reference keeps two batches apart.
+    body = {"postings": [{**POSTING, "credit": "CASH"}], "reference": "r-1"}
 
     async def send(number: int) -> Any:
         client = books.client if number % 2 else other_process
@@ -238,7 +242,8 @@ async def test_of_many_at_once_with_one_reference_one_is_recorded(books: Journal
 
     responses = await asyncio.gather(*map(send, range(10)))
     assert Counter(response.status_code for response in responses) == {201: 1, 409: 9}
-    assert (await books.balance("WALLET.B"))["posted"] == "1.00"
+    assert (await books.balance("CASH"))["posted"] == "-1.00"
+    assert len((await books.get("/v1/ledger/entries")).json()) == 2
 
 
 async def test_a_refused_transaction_takes_no_reference(books: Journal) -> None:
@@ -748,18 +753,24 @@ async def test_each_change_leaves_an_event_and_an_audit_row(books: Journal, data
     ]
 
 
-async def test_random_transfers_among_limited_accounts_never_break_a_limit_and_never_deadlock(
-    api: Api, other_process: Any, books: Journal, tenant: str
+async def test_random_transfers_among_limited_accounts_break_no_limit_no_batch_and_meet_in_no_deadlock(
+    api: Api, other_process: Any, books: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import random
-
-    from payments_ledger.commit.group_commit import BATCH_RETRIES
-
     wallets = [f"W{number}" for number in range(8)]
     for wallet in wallets:
         await books.wallet(wallet, "0.00", "30.00")
         await books.move("BANK", wallet, "10.00")
-    before = BATCH_RETRIES._value.get()
+    failures: list[Exception] = []
+    run_once = GroupCommit._run_once
+
+    async def watched(commands: GroupCommit, batch: Any) -> Any:
+        try:
+            return await run_once(commands, batch)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    monkeypatch.setattr(GroupCommit, "_run_once", watched)
 
     async def transfer(number: int) -> Any:
         source, target = random.sample(wallets, 2)
@@ -771,12 +782,13 @@ async def test_random_transfers_among_limited_accounts_never_break_a_limit_and_n
         return await client.post(TRANSACTIONS, json=body, headers=headers)
 
     statuses: Counter[int] = Counter()
-    for _ in range(6):
+    for _ in range(8):
         responses = await asyncio.gather(*(transfer(number) for number in range(60)))
         statuses.update(response.status_code for response in responses)
-    assert set(statuses) == {201, 409}
-    assert BATCH_RETRIES._value.get() == before
+    # 422 is a hold whose time was over before a busy machine came to it.
+    assert {201, 409} <= set(statuses) <= {201, 409, 422}
+    # Neither a collision that was run again, nor a batch that was split because of one of its commands.
+    assert failures == []
     balances = [await books.balance(wallet) for wallet in wallets]
-    assert all(float(balance["available"]) >= 0 and float(balance["posted"]) <= 30 for balance in balances)
-    assert sum(round(float(balance["posted"]) * 100) for balance in balances) == 8000
-    assert (await books.get(ACCOUNTS, prefix="BANK")).status_code == 200
+    assert all(Decimal(each["available"]) >= 0 and Decimal(each["posted"]) <= 30 for each in balances)
+    assert sum(Decimal(each["posted"]) for each in balances) == 80
