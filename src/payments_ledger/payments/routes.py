@@ -33,10 +33,13 @@ from payments_ledger.payments.schemas import (
     PaymentIntentBatch,
     PaymentIntentChange,
     PaymentIntentRequest,
+    TimelineEvent,
     outcomes_body,
     payment_body,
+    show_line,
     show_payment,
 )
+from payments_ledger.payments.timeline import BEGINNING, Place, list_timeline
 from payments_ledger.payments.use_cases import (
     AnnotatePayment,
     CancelPayment,
@@ -56,7 +59,7 @@ from payments_ledger.postgres.database import Connection, transaction_time
 from payments_ledger.process.portions import in_portions
 from payments_ledger.validation.metadata import NO_METADATA
 from payments_ledger.web.metadata_filter import METADATA_PARAMETER
-from payments_ledger.web.paging import Page
+from payments_ledger.web.paging import PAGE_LIMIT_MAX, Page
 from payments_ledger.web.parameters import CanonicalUUID
 from payments_ledger.web.problems import BODY_PROBLEMS, documented
 from payments_ledger.web.routes import Route, UpTo
@@ -294,6 +297,31 @@ async def get_payment_intent(caller: Reader, payment_id: PaymentId, resources: S
     if payment is None:
         raise PaymentNotFound
     return Response(payment_body(payment, now), media_type="application/json")
+
+
+@router.get(
+    "/{payment_id}/timeline",
+    summary="Show what happened to a payment intent",
+    response_model=list[TimelineEvent],
+    responses=documented(*TENANT_PROBLEMS),
+)
+async def list_timeline_of_payment(
+    caller: Reader,
+    payment_id: PaymentId,
+    page: Annotated[Page, Depends(page_of("timeline", is_filtered=True, rows=PAGE_LIMIT_MAX))],
+    resources: Shared,
+) -> Response:
+    """Each move, capture, refund, ledger entry and published event, oldest first.
+
+    All of it, unless the payment has very many refunds: the next page is in `Link: <…>; rel="next"` (RFC 8288).
+    """
+    after = BEGINNING if page.after_code is None else Place.read(page.after_code)
+    async with resources.database.transaction([caller.tenant_id]) as conn:
+        payment = await find_payment(conn, caller.tenant_id, payment_id)
+        lines = await list_timeline(conn, caller.tenant_id, payment_id, after=after, limit=page.rows_wanted)
+    if payment is None:
+        raise PaymentNotFound
+    return await page.response_by_code(lines, show_line, lambda line: str(line.place))
 
 
 def decimal_text(amount: Decimal | None) -> str:

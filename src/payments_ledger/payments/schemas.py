@@ -21,6 +21,7 @@ from payments_ledger.errors import Invalid, InvalidAmount, together
 from payments_ledger.money import Money, exponent_of, format_amount, parse_amount, parse_money
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.payment import USUAL_TERMS, CancellationReason, CaptureMethod, Payment, Terms
+from payments_ledger.payments.timeline import Line
 from payments_ledger.process.portions import in_portions
 from payments_ledger.validation.amounts import PositiveAmount, UnparsedAmount
 from payments_ledger.validation.card_numbers import no_card_number
@@ -271,6 +272,48 @@ def _refusals_of_money(value: Any, refusal: Invalid) -> list[Invalid]:
     except Invalid as error:
         return [error]
     return []
+
+
+class TimelineEvent(BaseModel):
+    """One thing that happened to a payment intent.
+
+    `type` is the event's type, `ledger.entry` or `event.published`; `by` is a user's id, `worker`, `orders` or
+    `cli:<uid>`; `detail` has the id of what was made and amounts as decimal texts.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "at": "2026-01-31T12:00:00Z",
+                    "type": "payment.capture_requested",
+                    "by": "01a20568-0001-7000-8000-000000000001",
+                    "correlation_id": "f0fd655f-a48a-4186-ad6d-3af1fb44c51b",
+                    "detail": {
+                        "status": "AUTHORIZED",
+                        "amount": "100.00",
+                        "currency": "BRL",
+                        "capture_id": "01a20568-9b2c-7d11-8e55-0242ac120002",
+                        "amount_captured": "80.00",
+                        "amount_released": "20.00",
+                    },
+                }
+            ]
+        }
+    )
+
+    at: datetime
+    type: str
+    by: str
+    correlation_id: str
+    detail: dict[str, Any]
+
+
+def show_line(line: Line) -> TimelineEvent:
+    """A line of the timeline as clients see it."""
+    return TimelineEvent.model_construct(
+        at=line.place.at, type=line.type, by=line.by, correlation_id=line.correlation_id, detail=dict(line.detail)
+    )
 
 
 def payment_body(payment: Payment, at: datetime | None = None) -> bytes:

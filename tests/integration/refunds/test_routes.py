@@ -182,6 +182,11 @@ async def test_refunds_are_listed_newest_first_in_pages_and_by_what_is_asked_for
             following = response.links.get("next", {}).get("url")
         return found
 
+    page = await api.client.get(f"{REFUNDS}?limit=1&payment_intent_id={one['id']}", headers=headers)
+    cursor = page.links["next"]["url"].partition("cursor=")[2]
+    for other in (REFUNDS, f"{REFUNDS}?reference=R-3", f"{PATH}/{one['id']}/refunds", f"{PATH}/{two['id']}/refunds"):
+        following = f"{other}{'&' if '?' in other else '?'}cursor={cursor}"
+        assert_problem(await api.client.get(following, headers=headers), 400, "invalid_cursor")
     assert await listed(f"{REFUNDS}?limit=2") == newest_first
     of_one = [refund for refund in newest_first if refund["payment_intent_id"] == one["id"]]
     assert await listed(f"{REFUNDS}?payment_intent_id={one['id']}&limit=1") == of_one

@@ -47,7 +47,7 @@ from payments_ledger.ledger.transactions.transaction import Kind, Transaction
 from payments_ledger.ledger.transactions.transaction import Status as TransactionStatus
 from payments_ledger.operations import queries as operations_queries
 from payments_ledger.orders import queries as orders_queries
-from payments_ledger.payments import listing
+from payments_ledger.payments import listing, timeline
 from payments_ledger.payments import queries as payments_queries
 from payments_ledger.payments.lifecycle import Status
 from payments_ledger.payments.listing import PaymentFilter
@@ -277,6 +277,7 @@ CASES: dict[str, Case] = {
     "listing._narrowest": lambda conn, w: listing.list_payments(
         conn, w.tenant_id, PaymentFilter((Status.CREATED,), w.payment.customer_ref), after=None, limit=1000
     ),
+    "timeline.list_timeline": lambda conn, w: timeline.list_timeline(conn, w.tenant_id, w.payment.id, limit=1000),
     "refunds.find_taken_references": lambda conn, w: refunds_queries.find_taken_references(
         conn, {(w.tenant_id, "theirs")}
     ),
