@@ -29,7 +29,7 @@ class Patterns:
             (prefixes if star else names).append(stem)
         return cls(tuple(names), tuple(prefixes))
 
-    def match(self, event_type: str) -> bool:
+    def include(self, event_type: str) -> bool:
         """Whether the type is wanted."""
         return event_type in self.names or event_type.startswith(self.prefixes)
 

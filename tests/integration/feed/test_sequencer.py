@@ -102,14 +102,13 @@ async def test_of_workers_at_once_one_appends_and_each_event_is_there_once(
 async def test_an_idle_log_writes_nothing(database: Database, outbox: Database, database_url: str, tenant: str) -> None:
     await create_a_payment(database, tenant)
     await extend(outbox)
-    with psycopg.connect(driver_url(database_url)) as conn:
+    with psycopg.connect(driver_url(database_url), autocommit=True) as conn:
 
         def next_number() -> int:
             row = conn.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchone()
             assert row is not None
             return int(row[0])
 
-        conn.autocommit = True
         before = next_number()
         for _ in range(5):
             assert await extend_log(outbox) is None

@@ -37,9 +37,6 @@ pytestmark = pytest.mark.anyio
 TENANT = "kept"
 DAYS = 7
 
-# Rows without what a later migration has added.
-FROM_BEFORE = "SELECT (to_jsonb({table}) - 'written_by')::text FROM {table} ORDER BY id"
-
 type Step = Callable[..., Awaitable[None]]
 
 _numbers = count()

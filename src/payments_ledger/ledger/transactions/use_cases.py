@@ -3,6 +3,8 @@
 Read and lock; decide by the book (book.py), command by command; and past that point only write. Locks are taken in this
 order: transactions, accounts, balances, totals, each sorted. A hold whose time is over is ended by whoever comes first:
 the worker's sweep, or a batch that moves an account on which it would still count.
+
+Long because these belong together: each command may change what the next one of its batch finds.
 """
 
 from collections import defaultdict
