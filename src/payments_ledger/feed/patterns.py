@@ -29,9 +29,5 @@ class Patterns:
             (prefixes if star else names).append(stem)
         return cls(tuple(names), tuple(prefixes))
 
-    def include(self, event_type: str) -> bool:
-        """Whether the type is wanted."""
-        return event_type in self.names or event_type.startswith(self.prefixes)
-
 
 EVERYTHING = Patterns((), ("",))

@@ -197,6 +197,7 @@ async def test_a_hundred_duplicates_on_both_keys_over_two_workers_and_a_kill_end
         "tenant_id": TENANT,
         "status": "SETTLED",
         "amount": "239.70",
+        "amount_authorized": "239.70",
         "currency": "BRL",
         "customer_ref": f"order:{order_id}",
         "order_id": order_id,
@@ -352,7 +353,10 @@ async def test_a_cancellation_undoes_a_payment_and_outlives_a_confirmation_that_
         await service.publish(captured(last := str(uuid4())))
         await service.settled(last)
     assert ask(orders_engine, "SELECT FROM payment_intents WHERE order_id = %s", early) == []
-    kinds = "SELECT kind FROM ledger_entries JOIN payment_intents AS p ON p.id = source_id WHERE order_id = %s"
+    kinds = """
+        SELECT kind FROM ledger_entries JOIN payment_intents AS p ON p.id = coalesce(subject_id, source_id)
+        WHERE order_id = %s ORDER BY kind
+        """
     assert sorted(ask(orders_engine, kinds, settled)) == [("refund",), ("settlement",)]
 
 
