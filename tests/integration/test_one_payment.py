@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 PACKAGE = Path(payments_ledger.__file__).parent
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 # As many as it enters today: who adds one takes another out, or says in ARCHITECTURE.md why not.
-FILES_MAX = 49
+FILES_MAX = 50
 # Rooms that only look on, or carry what others decide.
 ON_LOOKERS = ("telemetry/", "process/", "chaos/", "postgres/array_literals.py", "messaging/traced_publisher.py")
 # Longer than every loop that runs beside payments takes to come round once.
