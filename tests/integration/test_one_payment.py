@@ -24,9 +24,16 @@ pytestmark = pytest.mark.anyio
 PACKAGE = Path(payments_ledger.__file__).parent
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 # As many as it enters today: who adds one takes another out, or says in ARCHITECTURE.md why not.
-FILES_MAX = 50
+FILES_MAX = 51
 # Rooms that only look on, or carry what others decide.
-ON_LOOKERS = ("telemetry/", "process/", "chaos/", "postgres/array_literals.py", "messaging/traced_publisher.py")
+ON_LOOKERS = (
+    "telemetry/",
+    "process/",
+    "chaos/",
+    "feed/",
+    "postgres/array_literals.py",
+    "messaging/traced_publisher.py",
+)
 # Longer than every loop that runs beside payments takes to come round once.
 IDLE_SECONDS = 1.5
 FOLLOWER = 4

@@ -196,7 +196,10 @@ async def test_every_route_refuses_query_parameters_that_it_does_not_know_by_nam
         for method in operations:
             body = CREDENTIALS if path == "/v1/auth/token" else {}
             response = await api.client.request(
-                method, f"{path}?limt=1&Cursor=2", json=body if method in ("post", "put", "patch") else None, headers=headers
+                method,
+                f"{path}?limt=1&Cursor=2",
+                json=body if method in ("post", "put", "patch") else None,
+                headers=headers,
             )
             assert_problem(response, 422, "invalid_request", "limt")
             assert_problem(response, 422, "invalid_request", "Cursor")
