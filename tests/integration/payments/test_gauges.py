@@ -23,7 +23,7 @@ from payments_ledger.schema.migrate import migrate
 from payments_ledger.telemetry.gauges import MEASURE_SECONDS, keep_measuring
 from tests.integration.books import ORIGIN, confirm_a_payment, create_a_payment, settle_a_payment
 from tests.integration.conftest import opened
-from tests.integration.schema.books_of_before import payment_of_before
+from tests.integration.schema.books_of_before import payment_of_before, tenant_of_before
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -235,7 +235,8 @@ async def test_payments_of_before_are_counted_when_counting_begins(
     with monkeypatch.context() as at_first:
         at_first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0004"))
         await asyncio.to_thread(migrate, url)
-    await add_tenants(url)
+    async with opened(Database(url, role=None, pool_size_max=1)) as owner:
+        await tenant_of_before(owner, "one")
     async with opened(Database(url, role=runtime_role(url), pool_size_max=4)) as books:
         for status, number in EXPECTED.items():
             for _ in range(number):
