@@ -125,6 +125,15 @@ def test_an_operator_captures_refunds_and_cancels_by_commands(engine: Engine) ->
         assert (again.exit_code, "used this reference before" in again.stderr) == (1, True)
         assert run("show", payment)["amount_refundable"] == "5.00"
         assert run("cancel", other, "--reason", "duplicate")["cancellation_reason"] == "duplicate"
+        listed = command(
+            engine, "payments", "list", "--tenant", TENANT, "--status", "CANCELLED", "--json", "--limit", "1"
+        )
+        assert json.loads(listed.stdout)["id"] == other
+        newest = command(engine, "payments", "list", "--tenant", TENANT, "--customer-ref", "C", "--limit", "5")
+        assert payment in newest.stdout
+        none = command(engine, "payments", "list", "--tenant", TENANT, "--metadata", "no=thing")
+        assert (none.exit_code, none.stdout.strip()) == (0, "There are no such payments.")
+        assert command(engine, "payments", "list", "--tenant", TENANT, "--metadata", "no").exit_code == 2
         table = command(engine, "payments", "show", payment, "--tenant", TENANT)
         assert "amount_refundable" in table.stdout
         assert reference in table.stdout

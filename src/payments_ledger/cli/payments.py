@@ -1,6 +1,7 @@
-"""`payments`: show, capture, cancel, refund."""
+"""`payments`: list, show, capture, cancel, refund."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,9 +10,10 @@ import typer
 
 from payments_ledger.cli.session import operate, operator
 from payments_ledger.cli.settings import read_settings
-from payments_ledger.cli.terminal import Json, Tenant, print_columns, say
+from payments_ledger.cli.terminal import Json, Tenant, as_utc, print_columns, say
+from payments_ledger.payments.lifecycle import Status
 
-commands = typer.Typer(no_args_is_help=True, help="Payments of a tenant: show, capture, cancel, refund.")
+commands = typer.Typer(no_args_is_help=True, help="Payments of a tenant: list, show, capture, cancel, refund.")
 
 Id = Annotated[UUID, typer.Argument(help="The payment intent.")]
 REASONS = ("requested_by_customer", "duplicate", "fraudulent", "abandoned")
@@ -39,6 +41,44 @@ Amount = Annotated[
     str | None,
     typer.Option(help="In major units of the payment's currency, such as 80.00.", callback=_checked_amount),
 ]
+
+
+@commands.command("list")
+def list_(
+    tenant: Tenant,
+    status: Annotated[list[Status] | None, typer.Option(help="In this status; repeatable.")] = None,
+    customer_ref: Annotated[str | None, typer.Option(help="Of this customer.")] = None,
+    order: Annotated[str | None, typer.Option(help="The one of this order.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, exactly; repeatable.")] = None,
+    since: Annotated[datetime | None, typer.Option("--from", help="Created from this time (UTC) on.")] = None,
+    until: Annotated[datetime | None, typer.Option("--to", help="Created before this time (UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    json: Json = False,
+) -> None:
+    """List the tenant's newest payments, by any of these filters."""
+    from payments_ledger.ledger.period import Period
+    from payments_ledger.operations import payments
+    from payments_ledger.payments.listing import PaymentFilter
+    from payments_ledger.payments.schemas import payment_body
+
+    pairs = [pair.partition("=") for pair in metadata or ()]
+    if any(not separator for _, separator, _ in pairs):
+        raise typer.BadParameter("Metadata is filtered by KEY=VALUE.")
+    wanted = PaymentFilter(
+        statuses=tuple(status or ()),
+        customer_ref=customer_ref,
+        order_id=order,
+        metadata={key: value for key, _, value in pairs},
+        period=Period(as_utc(since), as_utc(until)),
+    )
+    found = operate(read_settings(), lambda database: payments.list_newest(database, tenant, wanted, limit=limit))
+    if json:
+        _print_bodies(payment_body(each, datetime.now(UTC)) for each in found)
+    elif found:
+        rows = [(each.created_at, each.id, each.status, each.money, each.customer_ref, each.order_id) for each in found]
+        print_columns(rows, "created", "id", "status", "amount", "customer_ref", "order_id")
+    else:
+        typer.echo("There are no such payments.")
 
 
 @commands.command()

@@ -1,4 +1,4 @@
-"""Payments in the operator's hands: look at one, and do what clients can, in the name of whoever runs the command."""
+"""Payments in the operator's hands: look at them, and do what clients can, in the name of whoever runs the command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from payments_ledger.commit.group_commit import UseCase
 from payments_ledger.errors import PaymentNotFound, Rejected
 from payments_ledger.ledger.currencies import load_currencies
 from payments_ledger.ledger.period import Period
+from payments_ledger.payments.listing import PaymentFilter, list_payments
 from payments_ledger.payments.payment import Payment
 from payments_ledger.payments.queries import find_payment
 from payments_ledger.payments.use_cases import PaymentCommand
@@ -42,6 +43,23 @@ async def show(owner: Database, tenant_id: str, payment_id: UUID) -> ShownPaymen
             conn, tenant_id, Period(), payment_id=payment_id, reference=None, after=None, limit=REFUNDS_SHOWN
         )
         return ShownPayment(payment, await transaction_time(conn), refunds)
+
+
+async def list_newest(owner: Database, tenant_id: str, wanted: PaymentFilter, *, limit: int) -> list[Payment]:
+    """Up to `limit` payments that meet the filter, newest first. Raises UnknownTenant or Unavailable."""
+    found: list[Payment] = []
+    after: tuple[datetime, UUID] | None = None
+    async with owner.transaction([tenant_id]) as conn:
+        await require_tenant(conn, tenant_id)
+        await load_currencies(conn)
+        while len(found) < limit:
+            listed = await list_payments(conn, tenant_id, wanted, after=after, limit=limit - len(found))
+            found += listed.payments
+            # A page that is short although there may be more says where to go on.
+            after = listed.goes_on_after
+            if after is None:
+                break
+    return found
 
 
 async def carry_out[C: PaymentCommand, O](owner: Database, use_case: UseCase[C, O | Rejected], command: C) -> O:
