@@ -325,7 +325,7 @@ MUTATIONS = [
         f"{TRANSACTIONS}/queries.py",
         "WHERE run_again('the reference was taken meanwhile')",
         "WHERE false",
-        ("tests/integration/ledger/transactions/test_routes.py", "-k", "one_reference"),
+        ("tests/integration/ledger/transactions/test_use_cases.py", "-k", "reference"),
     ),
     Mutation(
         "Ledger: a transaction is reversed once, checked by PostgreSQL",

@@ -3,8 +3,8 @@
 -- Nothing here, and no index, is on a column that a payment's moves change: a move stays an update within its page
 -- (HOT), which touches no index. ADR 44 has the figures.
 --
--- On a million payments: they can be read meanwhile, but neither added nor moved, for as long as it takes to read them
--- once; half a second when they are in memory.
+-- On a million payments: what there is of them is copied before any lock is taken. Then payments can be read, but neither
+-- added nor moved, for as long as it takes to look which of them have changed meanwhile.
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- By status: those that are not SETTLED, which are few or soon will be. The others are found by time.
@@ -22,7 +22,7 @@ ALTER TABLE unsettled_payments SET (autovacuum_vacuum_scale_factor = 0, autovacu
 CREATE FUNCTION list_added_payments() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.unsettled_payments (tenant_id, status, created_at, payment_id)
-    SELECT tenant_id, status, created_at, id FROM added;
+    SELECT tenant_id, status, created_at, id FROM added WHERE status <> 'SETTLED';
     RETURN NULL;
 END
 $$;
@@ -74,27 +74,24 @@ END
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- Tenants and rights
+-- The payments that exist
 
-ALTER TABLE unsettled_payments ENABLE ROW LEVEL SECURITY;
-ALTER TABLE unsettled_payments FORCE ROW LEVEL SECURITY;
-CREATE POLICY named_tenants ON unsettled_payments
-    USING ((tenant_id = ANY ((SELECT visible_tenants())::text[])) IS TRUE);
-CREATE POLICY auditor_reads_all ON unsettled_payments FOR SELECT TO :auditor_role USING (true);
-GRANT SELECT, INSERT, DELETE ON unsettled_payments TO :runtime_role;
-GRANT SELECT ON unsettled_payments TO :auditor_role;
+CREATE FUNCTION copy_lists(since timestamptz) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO unsettled_payments (tenant_id, status, created_at, payment_id)
+    SELECT tenant_id, status, created_at, id FROM payment_intents WHERE status <> 'SETTLED' AND updated_at >= since
+    ON CONFLICT DO NOTHING;
+    INSERT INTO payment_metadata (tenant_id, pair, created_at, payment_id)
+    SELECT tenant_id, metadata_pair(key, value), created_at, id
+    FROM payment_intents, json_each_text(metadata) WHERE metadata IS NOT NULL AND updated_at >= since
+    ON CONFLICT DO NOTHING
+$$;
+-- By the auditor, who sees the payments of all tenants. The owner would need a lock that keeps even readers waiting.
+GRANT SELECT, INSERT, DELETE ON unsettled_payments, payment_metadata TO :auditor_role;
+SET LOCAL ROLE :auditor_role;
+SELECT copy_lists('-infinity');
+RESET ROLE;
 
-ALTER TABLE payment_metadata ENABLE ROW LEVEL SECURITY;
-ALTER TABLE payment_metadata FORCE ROW LEVEL SECURITY;
-CREATE POLICY named_tenants ON payment_metadata
-    USING ((tenant_id = ANY ((SELECT visible_tenants())::text[])) IS TRUE);
-CREATE POLICY auditor_reads_all ON payment_metadata FOR SELECT TO :auditor_role USING (true);
-GRANT SELECT, INSERT, DELETE ON payment_metadata TO :runtime_role;
-GRANT SELECT ON payment_metadata TO :auditor_role;
-
--- ---------------------------------------------------------------------------------------------------------------------
--- The payments that exist. From here on they can be read, but neither added nor moved, until this transaction ends.
-
+-- From here on nothing is added or moved that the triggers do not see.
 CREATE TRIGGER added_payments_are_listed AFTER INSERT ON payment_intents
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION list_added_payments();
 CREATE TRIGGER moved_payments_are_listed AFTER UPDATE ON payment_intents
@@ -106,14 +103,29 @@ CREATE TRIGGER changed_metadata_is_listed AFTER UPDATE OF metadata ON payment_in
     WHEN (OLD.metadata::text IS DISTINCT FROM NEW.metadata::text)
     EXECUTE FUNCTION list_metadata();
 
-ALTER TABLE payment_intents NO FORCE ROW LEVEL SECURITY;
-ALTER TABLE unsettled_payments NO FORCE ROW LEVEL SECURITY;
-ALTER TABLE payment_metadata NO FORCE ROW LEVEL SECURITY;
-INSERT INTO unsettled_payments (tenant_id, status, created_at, payment_id)
-SELECT tenant_id, status, created_at, id FROM payment_intents WHERE status <> 'SETTLED';
-INSERT INTO payment_metadata (tenant_id, pair, created_at, payment_id)
-SELECT tenant_id, metadata_pair(key, value), created_at, id
-FROM payment_intents, json_each_text(metadata) WHERE metadata IS NOT NULL;
-ALTER TABLE payment_intents FORCE ROW LEVEL SECURITY;
+SET LOCAL ROLE :auditor_role;
+SELECT copy_lists(now() - interval '1 hour');
+DELETE FROM unsettled_payments
+USING payment_intents
+WHERE payment_intents.tenant_id = unsettled_payments.tenant_id AND payment_intents.id = unsettled_payments.payment_id
+  AND payment_intents.updated_at >= now() - interval '1 hour' AND payment_intents.status <> unsettled_payments.status;
+RESET ROLE;
+DROP FUNCTION copy_lists;
+REVOKE INSERT, DELETE ON unsettled_payments, payment_metadata FROM :auditor_role;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Tenants and rights
+
+ALTER TABLE unsettled_payments ENABLE ROW LEVEL SECURITY;
 ALTER TABLE unsettled_payments FORCE ROW LEVEL SECURITY;
+CREATE POLICY named_tenants ON unsettled_payments
+    USING ((tenant_id = ANY ((SELECT visible_tenants())::text[])) IS TRUE);
+CREATE POLICY auditor_reads_all ON unsettled_payments FOR SELECT TO :auditor_role USING (true);
+GRANT SELECT, INSERT, DELETE ON unsettled_payments TO :runtime_role;
+
+ALTER TABLE payment_metadata ENABLE ROW LEVEL SECURITY;
 ALTER TABLE payment_metadata FORCE ROW LEVEL SECURITY;
+CREATE POLICY named_tenants ON payment_metadata
+    USING ((tenant_id = ANY ((SELECT visible_tenants())::text[])) IS TRUE);
+CREATE POLICY auditor_reads_all ON payment_metadata FOR SELECT TO :auditor_role USING (true);
+GRANT SELECT, INSERT, DELETE ON payment_metadata TO :runtime_role;

@@ -233,6 +233,32 @@ INVARIANTS = (
         "event_type LIKE 'payment.%%'",
     ),
     Invariant(
+        "payments_can_be_listed",
+        "Each payment that is not SETTLED is listed under its status and no other, and each under all its metadata.",
+        PAYMENTS,
+        """
+        SELECT subject.tenant_id, subject.id AS payment_id, subject.status, noted.unlisted AS unlisted_metadata,
+               array_agg(listed.status) FILTER (WHERE listed.status IS NOT NULL) AS listed,
+               array_agg(listed.status) FILTER (WHERE listed.status IS NOT NULL)
+               IS DISTINCT FROM CASE WHEN subject.status <> 'SETTLED' THEN ARRAY[subject.status] END
+               OR noted.unlisted > 0 AS broken
+        FROM SUBJECT
+        LEFT JOIN unsettled_payments AS listed
+          ON listed.tenant_id = subject.tenant_id
+         AND listed.status = ANY (ARRAY['CREATED', 'AUTHORIZED', 'FAILED', 'CANCELLED', 'SETTLED'])
+         AND listed.created_at = subject.created_at AND listed.payment_id = subject.id
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS unlisted
+            FROM json_each_text(subject.metadata) AS noted_pair
+            WHERE NOT EXISTS (
+                SELECT FROM payment_metadata
+                WHERE tenant_id = subject.tenant_id
+                  AND payment_metadata.pair = metadata_pair(noted_pair.key, noted_pair.value)
+                  AND created_at = subject.created_at AND payment_id = subject.id)) AS noted
+        GROUP BY subject.tenant_id, subject.id, subject.status, noted.unlisted
+        """,
+    ),
+    Invariant(
         "audit_rows_have_their_payment",
         "Each audit row about a payment names one of its own tenant, its true amount, and a move that it may make.",
         AUDIT_LOG,

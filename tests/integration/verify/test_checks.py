@@ -82,6 +82,7 @@ async def test_clean_books_pass_and_everything_was_looked_at(
         "kept_refusals_match_the_books": 0,
         "changes_are_audited": 4,
         "events_match_their_payment": 9,
+        "payments_can_be_listed": 4,
         "events_are_published_or_due": 9,
         "events_have_a_position": 9,
         "positions_follow_without_a_gap": 0,
@@ -108,6 +109,7 @@ REFUNDS = "refunds_reverse_their_settlement"
 MOVES = "moves_are_told_without_a_gap"
 ANSWERS = "kept_answers_match_their_payment"
 AUDITED = "changes_are_audited"
+LISTED = "payments_can_be_listed"
 EVENTS = "events_match_their_payment"
 AUDIT_ROWS = "audit_rows_have_their_payment"
 ORDERS = "orders_agree_with_the_books"
@@ -160,9 +162,12 @@ CREATED = f"{OURS} AND status = 'CREATED'"
         (f"UPDATE payment_intents SET currency = 'USD' WHERE {IN_JPY}", {POSTED_ONCE, EVENTS, AUDIT_ROWS}),
         (
             f"UPDATE payment_intents SET status = 'AUTHORIZED' WHERE {IN_JPY}",
-            {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES, AUDITED},
+            {POSTED_ONCE, PAYMENT_OF_ENTRY, MOVES, AUDITED, LISTED},
         ),
-        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES, AUDITED}),
+        (f"UPDATE payment_intents SET status = 'SETTLED' WHERE {CREATED}", {POSTED_ONCE, MOVES, AUDITED, LISTED}),
+        (f"DELETE FROM unsettled_payments WHERE {OURS}", {LISTED}),
+        (f"UPDATE unsettled_payments SET status = 'FAILED' WHERE {OURS}", {LISTED}),
+        (f'UPDATE payment_intents SET metadata = \'{{"a": "1"}}\' WHERE {IN_JPY}', {LISTED}),
         (f"UPDATE payment_intents SET version = 2 WHERE {CREATED}", {MOVES, AUDITED}),
         (f"DELETE FROM payment_intents WHERE {CREATED}", {ANSWERS, EVENTS, AUDIT_ROWS}),
         (f"UPDATE payment_intents SET customer_ref = 'another' WHERE {CREATED}", {ANSWERS, EVENTS}),

@@ -1,7 +1,10 @@
 """The use case over a batch of commands: each sees what those before it did, and nothing of what was refused."""
 
+import asyncio
+from dataclasses import replace
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from uuid_utils.compat import uuid7
 
@@ -89,3 +92,23 @@ async def test_tenants_in_one_batch_do_not_meet(books: Journal, database: Databa
         refused, done = await change_book(conn, commands)
     assert isinstance(refused, Rejected)
     assert isinstance(done, Recorded)
+
+
+async def test_a_reference_that_is_being_taken_makes_the_other_batch_run_again(
+    books: Journal, database: Database, tenant: str
+) -> None:
+    first, second = (replace(moving("BANK", "CASH", 1), reference="r") for _ in range(2))
+
+    async def record_second() -> None:
+        async with database.transaction([tenant]) as conn:
+            await change_book(conn, [recording(tenant, second)])
+
+    async with database.transaction([tenant]) as conn:
+        await change_book(conn, [recording(tenant, first)])
+        await (await conn.execute("SELECT 1")).fetchall()
+        # It finds no such reference, and waits where it takes it.
+        other = asyncio.create_task(record_second())
+        await asyncio.sleep(0.3)
+        assert not other.done()
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        await other
