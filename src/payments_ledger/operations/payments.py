@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from payments_ledger.commit.group_commit import UseCase
+from payments_ledger.commit.group_commit import GroupCommit, UseCase
 from payments_ledger.errors import PaymentNotFound, Rejected
 from payments_ledger.ledger.currencies import load_currencies
 from payments_ledger.ledger.period import Period
@@ -63,11 +63,11 @@ async def list_newest(owner: Database, tenant_id: str, wanted: PaymentFilter, *,
 
 
 async def carry_out[C: PaymentCommand, O](owner: Database, use_case: UseCase[C, O | Rejected], command: C) -> O:
-    """The outcome of the command, in a transaction of its own; a refusal is raised."""
+    """The outcome of the command; a refusal is raised. A collision with others runs it again, as for clients."""
     async with owner.transaction([command.tenant_id]) as conn:
         await require_tenant(conn, command.tenant_id)
         await load_currencies(conn)
-        [outcome] = await use_case(conn, [command])
-        if isinstance(outcome, Rejected):
-            raise outcome.error
+    outcome = await GroupCommit(owner.transaction).submit(use_case, command)
+    if isinstance(outcome, Rejected):
+        raise outcome.error
     return outcome
