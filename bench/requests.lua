@@ -1,11 +1,11 @@
 -- What wrk sends: payments that are created and then confirmed, or one request again and again.
 --
 -- Read from the environment:
---   BENCH_MODE     pay | replay | read | bulk
+--   BENCH_MODE     pay | replay | read | bulk | refund
 --   BENCH_CALLERS  a file with a line for each tenant: its id, a tab, a bearer token
 --   BENCH_NONCE    begins every idempotency key of this run
 --   BENCH_PATH     read: the path and query
---   BENCH_BODY     bulk: a file with the body
+--   BENCH_BODY     bulk: a file with the body; refund: a file with the id of a payment in each line
 --
 -- The last line of the output is one JSON object. Whatever is not the expected answer is counted in it.
 
@@ -71,6 +71,7 @@ local function pay_answered(status, body)
 end
 
 local fixed
+local settled = {}
 function init(_)
     if mode == "replay" then
         fixed = post(payments_path, callers[1], nonce, create_body)
@@ -80,6 +81,8 @@ function init(_)
         local file = assert(io.open(os.getenv("BENCH_BODY")))
         fixed = file:read("*a")
         file:close()
+    elseif mode == "refund" then
+        for id in io.lines(os.getenv("BENCH_BODY")) do settled[#settled + 1] = id end
     end
 end
 
@@ -88,6 +91,11 @@ function request()
     if mode == "bulk" then
         local key = next_key()
         return post(payments_path .. "/batch", callers[number % #callers + 1], key, fixed)
+    end
+    if mode == "refund" then
+        local key = next_key()
+        local path = payments_path .. "/" .. settled[number % #settled + 1] .. "/refunds"
+        return post(path, callers[1], key, '{"amount": "0.01"}')
     end
     return fixed
 end

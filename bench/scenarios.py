@@ -17,7 +17,7 @@ import httpx
 import uvloop
 from rich.console import Console
 
-from bench import big_books, limits
+from bench import big_books, limits, payment_lists
 from bench.figures import Figures, percentile
 from bench.lifecycle import follow, pace, sustain
 from bench.load import CREATE_PATH, LoadFailed, WrkResult, wrk
@@ -393,6 +393,42 @@ def _query_paths(filled: Books, size: int) -> dict[str, str]:
     return dict(zip(QUERIES, queries, strict=True))
 
 
+def lists(bench: Bench) -> None:
+    """Lists of payments by filters in the smallest and the largest books, over HTTP; refunds of many and of one."""
+    plan, folder = bench.plan, bench.installation.folder
+    sizes = (plan.book_sizes[0], plan.book_sizes[-1])
+    with ExitStack() as stack:
+        served: dict[int, tuple[Process, Books, dict[str, str]]] = {}
+        for size in sizes:
+            filled = Books(bench.installation.postgres, f"bench_lists_{size}", tenants=1)
+            big_books.fill_lists(filled, size)
+            served[size] = (stack.enter_context(bench.installation.api(filled)), filled, payment_lists.paths(size))
+        for round_ in range(plan.rounds + 1):
+            for name, title in payment_lists.TITLES.items():
+                for size, (api, filled, paths) in served.items():
+                    # The first round only warms, and is not counted.
+                    seconds = plan.query_seconds if round_ else 1
+                    result = wrk(
+                        api.base_url, filled.callers, folder, mode="read", connections=1, seconds=seconds,
+                        path=paths[name],
+                    )  # fmt: skip
+                    if round_:
+                        bench.record(f"lists.{name}.p50.{size}", f"{title}, at {size:,}, p50", "ms", result.p50_ms)
+                        bench.record(f"lists.{name}.p99.{size}", f"{title}, at {size:,}, p99", "ms", result.p99_ms)
+        api, filled, _ = served[sizes[0]]
+        payments = payment_lists.refundable(filled)
+        for _ in range(plan.rounds):
+            for key, title, ids in (
+                ("lists.refunds.many", f"refunds of {len(payments):,} payments, 64 connections", payments),
+                ("lists.refunds.one", "refunds of one payment, 64 connections", payments[:1]),
+            ):
+                result = wrk(
+                    api.base_url, filled.callers, folder, mode="refund", connections=CONNECTIONS,
+                    seconds=plan.query_seconds, body="\n".join(ids),
+                )  # fmt: skip
+                bench.record(key, title, "refunds/s", result.requests_a_second)
+
+
 def bulk(bench: Bench) -> None:
     """POST /v1/payment-intents/batch with 1,000 payments each."""
     item = {"amount": "100.00", "currency": "BRL", "customer_ref": "CUST-001"}
@@ -487,6 +523,7 @@ type Scenario = Callable[[Bench], None]
 SCENARIOS: Mapping[str, Scenario] = {
     "start": start,
     "books": books,
+    "lists": lists,
     "http": http,
     "processes": processes,
     "bulk": bulk,
