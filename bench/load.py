@@ -20,7 +20,7 @@ from bench.servers import Caller
 SCRIPT = Path(__file__).with_name("requests.lua")
 CREATE_PATH = "/v1/payment-intents"
 
-type Mode = Literal["pay", "replay", "read", "bulk", "refund"]
+type Mode = Literal["pay", "replay", "read", "bulk", "refund", "transfer"]
 
 
 class LoadFailed(RuntimeError):

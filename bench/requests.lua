@@ -1,16 +1,17 @@
--- What wrk sends: payments that are created and then confirmed, or one request again and again.
+-- What wrk sends: payments that are created and then confirmed, transfers, or one request again and again.
 --
 -- Read from the environment:
---   BENCH_MODE     pay | replay | read | bulk | refund
+--   BENCH_MODE     pay | replay | read | bulk | refund | transfer
 --   BENCH_CALLERS  a file with a line for each tenant: its id, a tab, a bearer token
 --   BENCH_NONCE    begins every idempotency key of this run
---   BENCH_PATH     read: the path and query
+--   BENCH_PATH     read: the path and query; bulk: the path; transfer: the source accounts' beginning, how many
 --   BENCH_BODY     bulk: a file with the body; refund: a file with the id of a payment in each line
 --
 -- The last line of the output is one JSON object. Whatever is not the expected answer is counted in it.
 
 local mode = os.getenv("BENCH_MODE")
 local nonce = os.getenv("BENCH_NONCE")
+local path = os.getenv("BENCH_PATH")
 local payments_path = "/v1/payment-intents"
 local create_body = '{"amount": 100.00, "currency": "BRL", "customer_ref": "CUST-001"}'
 
@@ -70,13 +71,26 @@ local function pay_answered(status, body)
     return status == 200 and body:find('"AUTHORIZED"', 1, true) ~= nil
 end
 
+-- From each source in turn to the target of the same number.
+local source, accounts = "", 0
+local function transfer()
+    local key = next_key()
+    local place = number % accounts + 1
+    local body = '{"postings": [{"debit": "' .. source .. place .. '", "credit": "TARGET.A' .. place
+        .. '", "amount": "0.01", "currency": "BRL"}]}'
+    return post("/v1/ledger/transactions", callers[1], key, body)
+end
+
 local fixed
 local settled = {}
 function init(_)
     if mode == "replay" then
         fixed = post(payments_path, callers[1], nonce, create_body)
     elseif mode == "read" then
-        fixed = "GET " .. os.getenv("BENCH_PATH") .. " HTTP/1.1\r\n" .. callers[1] .. "\r\n"
+        fixed = "GET " .. path .. " HTTP/1.1\r\n" .. callers[1] .. "\r\n"
+    elseif mode == "transfer" then
+        source, accounts = path:match("^(%S+) (%d+)$")
+        accounts = tonumber(accounts)
     elseif mode == "bulk" then
         local file = assert(io.open(os.getenv("BENCH_BODY")))
         fixed = file:read("*a")
@@ -88,9 +102,10 @@ end
 
 function request()
     if mode == "pay" then return pay() end
+    if mode == "transfer" then return transfer() end
     if mode == "bulk" then
         local key = next_key()
-        return post(payments_path .. "/batch", callers[number % #callers + 1], key, fixed)
+        return post(path, callers[number % #callers + 1], key, fixed)
     end
     if mode == "refund" then
         local key = next_key()

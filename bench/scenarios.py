@@ -20,7 +20,7 @@ from rich.console import Console
 from bench import big_books, limits, payment_lists
 from bench.figures import Figures, percentile
 from bench.lifecycle import follow, pace, sustain
-from bench.load import CREATE_PATH, LoadFailed, WrkResult, wrk
+from bench.load import CREATE_PATH, LoadFailed, Mode, WrkResult, wrk
 from bench.machine import Meter, resident_megabytes
 from bench.servers import SECRET, START_SECONDS_MAX, Books, Installation, Process
 from payments_ledger.process.settings import MEMORY_URL
@@ -40,6 +40,12 @@ QUERIES = {
     "balance_known_at": "balances of an account as of a time, as far as known at another",
     "statement": "statement of a period, first page",
     "statement_recorded": "statement of a period by recording, first page",
+}
+# The beginning of the source accounts' codes and how many there are, as requests.lua reads it.
+TRANSFERS = {
+    "hot": ("FREE.A 1", "transfers between one hot pair of accounts"),
+    "spread": (f"FREE.A {BULK_SIZE}", "transfers among 1,000 pairs of accounts"),
+    "limited": (f"LIMITED.A {BULK_SIZE}", "transfers from 1,000 accounts with a minimum"),
 }
 # What a process needs at full load until it is as fast as it gets.
 WARM_SECONDS = 1.0
@@ -448,11 +454,71 @@ def bulk(bench: Bench) -> None:
                 mode="bulk",
                 connections=4,
                 seconds=bench.plan.http_seconds,
+                path=f"{CREATE_PATH}/batch",
                 body=body,
             )
             rate = result.requests_a_second * BULK_SIZE
             bench.record("bulk", "bulk create, 4 connections, 1,000 payments each", "payments/s", rate)
             bench.figures.add("bulk.p99", "a bulk request's p99", "ms", result.p99_ms)
+
+
+def ledger(bench: Bench) -> None:
+    """Transfers, one HTTP request each: one hot pair of accounts, 1,000 pairs, 1,000 limited ones; batches of 1,000."""
+    plan = bench.plan
+    books = Books(bench.installation.postgres, "bench_ledger", tenants=1)
+    _add_transfer_accounts(books)
+    items = [
+        {"postings": [{"debit": f"FREE.A{n}", "credit": f"TARGET.A{n}", "amount": "0.01", "currency": "BRL"}]}
+        for n in range(1, BULK_SIZE + 1)
+    ]
+    body = json.dumps({"mode": "atomic", "transactions": items})
+    with bench.installation.api(books) as api:
+
+        def load(mode: Mode, path: str, *, connections: int = CONNECTIONS, body: str = "") -> WrkResult:
+            return wrk(
+                api.base_url,
+                books.callers,
+                bench.installation.folder,
+                mode=mode,
+                connections=connections,
+                seconds=plan.http_seconds,
+                path=path,
+                body=body,
+            )
+
+        load("transfer", "FREE.A 1")
+        for _ in range(plan.rounds):
+            for key, (source, title) in TRANSFERS.items():
+                result = load("transfer", source)
+                name = f"{title}, {_counted(CONNECTIONS)}"
+                bench.record(f"ledger.{key}", name, "transactions/s", result.requests_a_second)
+                bench.figures.add(f"ledger.{key}.p99", f"{title}, a request's p99", "ms", result.p99_ms)
+            result = load("bulk", "/v1/ledger/transactions/batch", connections=4, body=body)
+            rate = result.requests_a_second * BULK_SIZE
+            bench.record("ledger.batch", "atomic batches of 1,000 transfers, 4 connections", "postings/s", rate)
+            bench.figures.add("ledger.batch.p99", "such a batch's p99", "ms", result.p99_ms)
+
+
+def _add_transfer_accounts(books: Books) -> None:
+    """Sources without limits (FREE), sources with a minimum that nobody reaches (LIMITED), and targets."""
+    with books.superuser() as conn:
+        conn.execute(
+            """
+            INSERT INTO accounts (tenant_id, code, name, type)
+            SELECT %s, part || '.A' || place, 'An account of the benchmark', 'liability'
+            FROM unnest('{FREE,LIMITED,TARGET}'::text[]) AS part, generate_series(1, %s) AS place
+            """,
+            [books.callers[0].tenant_id, BULK_SIZE],
+        )
+        conn.execute(
+            """
+            INSERT INTO account_balances (tenant_id, account, currency, normal_side, debits, credits, pending_debits,
+                                          pending_credits, balance_min, version)
+            SELECT tenant_id, code, 'BRL', 'credit', 0, 0, 0, 0, -1000000000000, 0
+            FROM accounts WHERE starts_with(code, 'LIMITED.')
+            """
+        )
+    books.settle_down()
 
 
 def processes(bench: Bench) -> None:
@@ -527,6 +593,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "http": http,
     "processes": processes,
     "bulk": bulk,
+    "ledger": ledger,
     "database": database,
     "security": security,
     "lifecycle": lifecycle,

@@ -117,10 +117,15 @@ class Books:
                         user_id=user_id,
                         email="ops@bench",
                         password_hash="none",
-                        roles=["ops"],
+                        roles=["ops", "finance"],
                     )
                     identity = Identity(
-                        str(user_id), tenant_id, ("ops",), frozenset(ROLE_PERMISSIONS["ops"]), "pro", "region-a"
+                        str(user_id),
+                        tenant_id,
+                        ("finance", "ops"),
+                        ROLE_PERMISSIONS["ops"] | ROLE_PERMISSIONS["finance"],
+                        "pro",
+                        "region-a",
                     )
                     callers.append(Caller(tenant_id, user_id, tokens.issue(identity)))
         finally:
