@@ -53,48 +53,23 @@ from payments_ledger.payments.use_cases import (
     fail_payments,
     settle_payments,
 )
-from payments_ledger.postgres.database import Connection, Database
-from payments_ledger.postgres.roles import auditor_role, runtime_role
+from payments_ledger.postgres.database import Connection
 from payments_ledger.refunds.refund import Refund
 from payments_ledger.refunds.use_cases import RefundPayment, refund_payments
-from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import examine
 from tests.integration.books import ORIGIN, only_payment
 from tests.models.model import Key, Model, Outcome
+from tests.models.world import World, migrated_world
 from tests.profiles import examples
 from tests.services import PostgresServer
 
 UNKNOWN = UUID(int=7)
 
 
-@dataclass(frozen=True)
-class World:
-    """The event loop and the connections that all sequences share."""
-
-    runner: asyncio.Runner
-    owner: Database
-    runtime: Database
-    auditor: Database
-
-
 @pytest.fixture(scope="module")
 def world(postgres: PostgresServer) -> Iterator[World]:
-    url = postgres.create_database("model")
-    migrate(url)
-    repeatable = {"default_transaction_isolation": "repeatable read"}
-    with asyncio.Runner() as runner:
-        world = World(
-            runner,
-            Database(url, role=None, pool_size_max=1),
-            Database(url, role=runtime_role(url), pool_size_max=4),
-            Database(url, role=auditor_role(url), pool_size_max=1, server_settings=repeatable),
-        )
-        databases = (world.owner, world.runtime, world.auditor)
-        for database in databases:
-            runner.run(database.open())
+    with migrated_world(postgres.create_database("model")) as world:
         yield world
-        for database in databases:
-            runner.run(database.close())
 
 
 # Few of each, so that they meet: payments by the place in which they were made, keys, orders, currencies.

@@ -36,44 +36,18 @@ from payments_ledger.ledger.transactions.use_cases import (
     change_book,
 )
 from payments_ledger.money import Money
-from payments_ledger.postgres.database import Database
-from payments_ledger.postgres.roles import auditor_role, runtime_role
-from payments_ledger.schema.migrate import migrate
 from payments_ledger.verify.audit import examine
 from tests.integration.books import ORIGIN
 from tests.models.transactions import LIMITS, Move, Outcome, TransactionsModel
+from tests.models.world import World, migrated_world
 from tests.profiles import examples
 from tests.services import PostgresServer
 
 
-@dataclass(frozen=True)
-class World:
-    """The event loop and the connections that all sequences share."""
-
-    runner: asyncio.Runner
-    owner: Database
-    runtime: Database
-    auditor: Database
-
-
 @pytest.fixture(scope="module")
 def world(postgres: PostgresServer) -> Iterator[World]:
-    url = postgres.create_database("transactions_model")
-    migrate(url)
-    repeatable = {"default_transaction_isolation": "repeatable read"}
-    with asyncio.Runner() as runner:
-        world = World(
-            runner,
-            Database(url, role=None, pool_size_max=1),
-            Database(url, role=runtime_role(url), pool_size_max=4),
-            Database(url, role=auditor_role(url), pool_size_max=1, server_settings=repeatable),
-        )
-        databases = (world.owner, world.runtime, world.auditor)
-        for database in databases:
-            runner.run(database.open())
+    with migrated_world(postgres.create_database("transactions_model")) as world:
         yield world
-        for database in databases:
-            runner.run(database.close())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from payments_ledger.errors import (
@@ -154,7 +155,7 @@ class Payment:
         if amount is not None and amount > self.money.amount:
             raise AmountExceedsAuthorized
         captured = Capture(capture_id, self.money.amount if amount is None else amount, at)
-        return replace(self._changed(at), captured=captured)
+        return self._changed(at, captured=captured)
 
     def cancel(self, reason: CancellationReason | None, at: datetime) -> tuple[Move, "Payment"]:
         """CREATED or AUTHORIZED → CANCELLED. Raises AlreadyCaptured, PaymentExpired or IllegalMove."""
@@ -182,7 +183,7 @@ class Payment:
         given_back = self.amount_refundable if amount is None else amount
         if not 0 < given_back <= self.amount_refundable:
             raise AmountExceedsRefundable
-        return given_back, replace(self._changed(at), amount_refunded=self.amount_refunded + given_back)
+        return given_back, self._changed(at, amount_refunded=self.amount_refunded + given_back)
 
     def require_settled(self) -> None:
         """Raises NotRefundable: before that there is nothing to give back."""
@@ -212,8 +213,8 @@ class Payment:
         move = find_move(self.status, to)
         if move is None:
             raise IllegalMove(f"The payment is {self.status} and cannot become {to}.")
-        return move, replace(self._changed(at), status=to)
+        return move, self._changed(at, status=to)
 
-    def _changed(self, at: datetime) -> "Payment":
-        """One version later. A clock that was set back does not take the payment's time back."""
-        return replace(self, version=self.version + 1, updated_at=max(at, self.updated_at))
+    def _changed(self, at: datetime, **fields: Any) -> "Payment":
+        """With other `fields`, one version later. A clock that was set back does not take the payment's time back."""
+        return replace(self, version=self.version + 1, updated_at=max(at, self.updated_at), **fields)
